@@ -1,0 +1,1 @@
+"""The ground floor: fields, registries, events, metrics, errors and storage. Imports no torch and no Qt."""

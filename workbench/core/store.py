@@ -1,0 +1,108 @@
+"""Files that survive a crash: written beside, flushed, then renamed; JSON with a version and named migrations."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from workbench.core.errors import FileError
+
+Migration = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def _write_error(path: Path, error: OSError) -> FileError:
+    if error.errno == errno.ENOSPC:
+        free = shutil.disk_usage(path.parent if path.parent.exists() else path.anchor or ".").free
+        return FileError(f"The disk is full: {path.name} was not written ({free / 1e6:.0f} MB free).", hint="Free some space; what was there before is untouched.")
+    return FileError(f"{path} cannot be written: {error.strerror}.", hint="Check the folder's permissions, or choose another one.")
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path in the same folder; renamed to `path` when the block ends well, removed when it raises."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        os.close(handle)
+    except OSError as error:
+        raise _write_error(path, error) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb+") as written:
+            os.fsync(written.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _write_error(path, error) from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A temporary sibling folder that takes `path`'s place when the block ends well; the old one stays otherwise."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+    except OSError as error:
+        raise _write_error(path, error) from error
+    try:
+        yield temporary
+        os.chmod(temporary, 0o755)
+        old = path.with_name(f".{path.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if path.exists():
+            os.replace(path, old)
+        os.replace(temporary, path)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise _write_error(path, error) from error
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` by `text`, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, data: Mapping[str, Any], *, kind: str, version: int) -> None:
+    """`data` with its kind and version, atomically."""
+    write_text(path, json.dumps({"kind": kind, "version": version, **data}, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path, *, kind: str, version: int, migrations: Mapping[int, Migration] | None = None) -> dict[str, Any]:
+    """The data of a file written by `write_json`. `migrations[v]` turns version v into v + 1.
+
+    Raises `FileError` when the file is missing, no JSON, of another kind, or newer than this program.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileError(f"{path} does not exist.", hint="Check the path.") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise FileError(f"{path} is not readable JSON ({error}).", hint="The file is damaged; restore it or delete it.") from error
+    if not isinstance(data, dict) or data.pop("kind", None) != kind:
+        raise FileError(f"{path} is not a {kind} file.", hint="Choose another file.")
+    found = data.pop("version", None)
+    if not isinstance(found, int) or found > version:
+        raise FileError(f"{path} has version {found}; this program reads up to {version}.", hint="Update the program.")
+    while found < version:
+        if found not in (migrations or {}):
+            raise FileError(f"{path} has version {found}, which cannot be read any more.", hint="Recreate the file.")
+        data = (migrations or {})[found](data)
+        found += 1
+    return data
