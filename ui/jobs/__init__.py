@@ -1,0 +1,1 @@
+"""Long work off the GUI thread: one worker class, lanes, one clock that hands events to panels."""

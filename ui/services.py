@@ -1,0 +1,63 @@
+"""What panels are given: the engine's session once it is there, jobs, settings, messages, theme, the bus and the actions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from PySide6.QtCore import QObject, Signal
+
+from workbench.core.errors import BusyError
+
+if TYPE_CHECKING:
+    from ui.actions import ActionRegistry
+    from ui.jobs.runner import JobRunner
+    from ui.notify import Notifier
+    from ui.settings import Settings
+    from ui.theme import Theme
+
+
+class AppBus(QObject):
+    """News that more than one panel cares about. Every payload is one Python object (a Qt int would overflow at 2**31)."""
+
+    engine_ready = Signal(object)
+    """Session: torch is imported, the engine can be used."""
+    engine_failed = Signal(object)
+    """JobFailure: the engine could not be imported."""
+    model_changed = Signal(object)
+    """ModelSummary | None, whenever a model was loaded, changed or unloaded."""
+    adapter_changed = Signal(object)
+    """tuple[AdapterState, ...] now in force."""
+    events = Signal(object)
+    """list[Event]: every batch of every job, for those who plot or log."""
+    job_started = Signal(object)
+    """Job, before its first event."""
+    job_finished = Signal(object)
+    """Job, when its thread has ended; its state is Done, Stopped or Failed."""
+    use_adapter = Signal(object)
+    """Path of an adapter that the chat should use."""
+    open_model = Signal(object)
+    """Path of a model folder or GGUF file a person dropped, opened, or named on the command line."""
+    show_panel = Signal(object)
+    """Name of a panel that should come to the front."""
+
+
+@dataclass
+class Services:
+    """Handed to every panel's constructor; there are no globals."""
+
+    bus: AppBus
+    jobs: JobRunner
+    settings: Settings
+    notify: Notifier
+    theme: Theme
+    actions: ActionRegistry
+    session: Any = None
+    """workbench.session.Session; None until `bus.engine_ready`."""
+
+    @property
+    def engine(self) -> Any:
+        """The session; `BusyError` while the engine is still being imported."""
+        if self.session is None:
+            raise BusyError("The engine is still loading.", hint="This takes a few seconds after the start; try again then.")
+        return self.session
