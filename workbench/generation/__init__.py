@@ -1,0 +1,1 @@
+"""Text from a model: sampling, streaming replies, chat with prefix reuse, and scoring."""
