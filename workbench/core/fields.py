@@ -11,7 +11,7 @@ import math
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
-from functools import lru_cache
+from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from workbench.core.errors import ConfigError
@@ -63,7 +63,7 @@ class FieldInfo:
     none_label: str = "automatic"
     options: tuple[Option, ...] | None = None
     registry: Registry[Any] | None = None
-    item: type | None = None
+    item: Any = None
 
     @property
     def is_choice(self) -> bool:
@@ -101,7 +101,15 @@ def setting(
 
 
 def choice(
-    registry: Registry[Any], default: str, *, label: str, help: str, group: str = "", key: str = "", source: str = "", advanced: bool = False
+    registry: Registry[Any],
+    default: str,
+    *,
+    label: str,
+    help: str,
+    group: str = "",
+    key: str = "",
+    source: str = "",
+    advanced: bool = False,
 ) -> Any:
     """A field whose value is a `Choice`: a registered kind with its own options."""
     meta = dict(label=label, help=help, group=group, key=key, source=source, advanced=advanced, registry=registry)
@@ -141,9 +149,13 @@ def _bare(annotation: Any) -> tuple[type, bool, type | None]:
     return origin or annotation, optional, None
 
 
-@lru_cache(maxsize=None)
 def describe(config_type: type) -> tuple[FieldInfo, ...]:
     """Every self-describing field of a config dataclass, in order."""
+    return _described(config_type)
+
+
+@cache
+def _described(config_type: Any) -> tuple[FieldInfo, ...]:
     hints = get_type_hints(config_type)
     infos = []
     for f in fields(config_type):
@@ -258,9 +270,7 @@ def from_dict(config_type: type[C], data: Mapping[str, Any]) -> C:
     names = {f.name for f in fields(config_type)}  # type: ignore[arg-type]
     unknown = sorted(set(data) - names)
     if unknown:
-        raise ConfigError(
-            f"{config_type.__name__} has no setting {unknown[0]!r}.", hint=f"Known settings: {', '.join(sorted(names))}."
-        )
+        raise ConfigError(f"{config_type.__name__} has no setting {unknown[0]!r}.", hint=f"Known settings: {', '.join(sorted(names))}.")
     return config_type(**{k: _from_plain(infos[k], v) if k in infos else v for k, v in data.items()})
 
 

@@ -24,7 +24,9 @@ def add_flags(parser: argparse.ArgumentParser, config_type: type, *, skip: tuple
         if info.type is bool:
             group.add_argument(flag, action=argparse.BooleanOptionalAction, **shown)
         else:
-            group.add_argument(flag, metavar="|".join(names) if names else (info.unit or info.type.__name__).upper().replace(" ", "_"), **shown)
+            group.add_argument(
+                flag, metavar="|".join(names) if names else (info.unit or info.type.__name__).upper().replace(" ", "_"), **shown
+            )
 
 
 def _help(info: FieldInfo) -> str:

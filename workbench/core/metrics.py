@@ -61,12 +61,72 @@ plot("gradient", "Gradient norm", "norm", "")
 plot("rate", "Learning rate", "rate", "")
 plot("memory", "Process memory", "bytes", "B")
 
-LOSS = metric(MetricInfo("loss", "Training loss", "nats/token", "loss", "Mean negative log-likelihood of the trained tokens of a step.", better="lower", smooth=True))
-EVAL_LOSS = metric(MetricInfo("eval_loss", "Validation loss", "nats/token", "loss", "Mean negative log-likelihood over the held-out tokens.", better="lower"))
-TRAIN_SPEED = metric(MetricInfo("train_tokens_per_second", "Training", "tokens/s", "speed", "Tokens processed per second of a training step.", axis="time", better="higher"))
-GENERATE_SPEED = metric(MetricInfo("generate_tokens_per_second", "Generation", "tokens/s", "speed", "New tokens per second, over the last few tokens.", axis="time", better="higher"))
-CACHE_BYTES = metric(MetricInfo("cache_bytes", "KV cache, in use", "B", "cache", "Bytes of the cached keys and values that hold tokens, measured on the tensors.", axis="time", better="lower"))
-CACHE_ALLOCATED = metric(MetricInfo("cache_allocated_bytes", "KV cache, allocated", "B", "cache", "Bytes of all tensors the cache holds, spare room included.", axis="time", better="lower"))
-GRADIENT_NORM = metric(MetricInfo("gradient_norm", "Gradient norm", "", "gradient", "Euclidean norm of all trained parameters' gradients before clipping.", log=True))
+LOSS = metric(
+    MetricInfo(
+        "loss",
+        "Training loss",
+        "nats/token",
+        "loss",
+        "Mean negative log-likelihood of the trained tokens of a step.",
+        better="lower",
+        smooth=True,
+    )
+)
+EVAL_LOSS = metric(
+    MetricInfo(
+        "eval_loss", "Validation loss", "nats/token", "loss", "Mean negative log-likelihood over the held-out tokens.", better="lower"
+    )
+)
+TRAIN_SPEED = metric(
+    MetricInfo(
+        "train_tokens_per_second",
+        "Training",
+        "tokens/s",
+        "speed",
+        "Tokens processed per second of a training step.",
+        axis="time",
+        better="higher",
+    )
+)
+GENERATE_SPEED = metric(
+    MetricInfo(
+        "generate_tokens_per_second",
+        "Generation",
+        "tokens/s",
+        "speed",
+        "New tokens per second, over the last few tokens.",
+        axis="time",
+        better="higher",
+    )
+)
+CACHE_BYTES = metric(
+    MetricInfo(
+        "cache_bytes",
+        "KV cache, in use",
+        "B",
+        "cache",
+        "Bytes of the cached keys and values that hold tokens, measured on the tensors.",
+        axis="time",
+        better="lower",
+    )
+)
+CACHE_ALLOCATED = metric(
+    MetricInfo(
+        "cache_allocated_bytes",
+        "KV cache, allocated",
+        "B",
+        "cache",
+        "Bytes of all tensors the cache holds, spare room included.",
+        axis="time",
+        better="lower",
+    )
+)
+GRADIENT_NORM = metric(
+    MetricInfo(
+        "gradient_norm", "Gradient norm", "", "gradient", "Euclidean norm of all trained parameters' gradients before clipping.", log=True
+    )
+)
 LEARNING_RATE = metric(MetricInfo("learning_rate", "Learning rate", "", "rate", "Step size the scheduler gave the optimizer."))
-PROCESS_BYTES = metric(MetricInfo("process_bytes", "Process memory", "B", "memory", "Resident memory of this process.", axis="time", better="lower"))
+PROCESS_BYTES = metric(
+    MetricInfo("process_bytes", "Process memory", "B", "memory", "Resident memory of this process.", axis="time", better="lower")
+)

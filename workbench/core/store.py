@@ -20,7 +20,10 @@ Migration = Callable[[dict[str, Any]], dict[str, Any]]
 def _write_error(path: Path, error: OSError) -> FileError:
     if error.errno == errno.ENOSPC:
         free = shutil.disk_usage(path.parent if path.parent.exists() else path.anchor or ".").free
-        return FileError(f"The disk is full: {path.name} was not written ({free / 1e6:.0f} MB free).", hint="Free some space; what was there before is untouched.")
+        return FileError(
+            f"The disk is full: {path.name} was not written ({free / 1e6:.0f} MB free).",
+            hint="Free some space; what was there before is untouched.",
+        )
     return FileError(f"{path} cannot be written: {error.strerror}.", hint="Check the folder's permissions, or choose another one.")
 
 
@@ -105,4 +108,5 @@ def read_json(path: Path, *, kind: str, version: int, migrations: Mapping[int, M
             raise FileError(f"{path} has version {found}, which cannot be read any more.", hint="Recreate the file.")
         data = (migrations or {})[found](data)
         found += 1
-    return data
+    checked: dict[str, Any] = data
+    return checked

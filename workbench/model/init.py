@@ -1,0 +1,97 @@
+"""How fresh weights are drawn: a table from parameter name to distribution, one kind per function."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from workbench.core.fields import setting
+from workbench.core.registry import Registry
+from workbench.parts.residuals.deepnorm import beta
+
+
+class Init(Protocol):
+    """Draws one weight matrix in place. `name` is its state-dict name, `depth` the number of blocks."""
+
+    def __call__(self, name: str, weight: Tensor, depth: int, generator: torch.Generator) -> None: ...
+
+
+INITS: Registry[Init] = Registry("initialisation")
+"""Built as `make(**options)`; called for every matrix. Norm gains and biases are set by `initialise`."""
+
+_BRANCH_ENDS = ("o_proj.weight", "down_proj.weight")
+_DEEPNORM_SCALED = (*_BRANCH_ENDS, "v_proj.weight", "up_proj.weight", "gate_proj.weight")
+
+
+@dataclass(frozen=True)
+class NormalOptions:
+    std: float = setting(
+        0.02,
+        label="Standard deviation",
+        key="initializer_range",
+        minimum=1e-6,
+        maximum=10,
+        log=True,
+        help="Spread of freshly drawn weights.",
+    )
+    scale_residual: bool = setting(
+        True, label="Scale branch outputs by 1/√(2L)", source="Radford et al. 2019 (GPT-2)",
+        help="Draws the matrices that write to the residual stream smaller, so that its variance does not grow with depth.",
+    )  # fmt: skip
+
+
+@INITS.register(
+    "gpt2",
+    label="Normal, branch ends scaled (GPT-2)",
+    options=NormalOptions,
+    source="Radford et al. 2019 (GPT-2)",
+    help="Draws all weights from one normal distribution and those that end a branch with 1/√(2L) of its spread.",
+)
+@dataclass(frozen=True)
+class NormalInit:
+    std: float = 0.02
+    scale_residual: bool = True
+
+    def __call__(self, name: str, weight: Tensor, depth: int, generator: torch.Generator) -> None:
+        ends_branch = self.scale_residual and name.endswith(_BRANCH_ENDS)
+        weight.normal_(0.0, self.std / math.sqrt(2 * depth) if ends_branch else self.std, generator=generator)
+
+
+@INITS.register(
+    "xavier",
+    label="Xavier normal",
+    source="Glorot & Bengio 2010",
+    help="Draws each matrix with variance 2 / (fan-in + fan-out), which keeps activations and gradients of similar size.",
+)
+@dataclass(frozen=True)
+class XavierInit:
+    def __call__(self, name: str, weight: Tensor, depth: int, generator: torch.Generator) -> None:
+        nn.init.xavier_normal_(weight, generator=generator)
+
+
+@INITS.register(
+    "deepnorm",
+    label="DeepNorm",
+    source="arXiv:2203.00555",
+    help="Xavier with value, output and MLP matrices shrunk by (8L)^(−¼), the partner of the DeepNorm placement.",
+)
+@dataclass(frozen=True)
+class DeepNormInit:
+    def __call__(self, name: str, weight: Tensor, depth: int, generator: torch.Generator) -> None:
+        nn.init.xavier_normal_(weight, beta(depth) if name.endswith(_DEEPNORM_SCALED) else 1.0, generator=generator)
+
+
+@torch.no_grad()
+def initialise(model: nn.Module, init: Init, depth: int, seed: int) -> None:
+    """Draw every matrix of `model` from its own stream of `seed`, so that changing one part leaves the others as they
+    were. Biases become 0; one-dimensional norm gains keep the value their part gave them."""
+    for index, (name, parameter) in enumerate(model.named_parameters()):
+        if parameter.dim() >= 2:
+            generator = torch.Generator(device=parameter.device).manual_seed(seed * 1_000_003 + index)
+            init(name, parameter, depth, generator)
+        elif name.endswith("bias"):
+            parameter.zero_()

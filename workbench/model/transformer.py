@@ -1,0 +1,119 @@
+"""The decoder-only transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from workbench.caches.cache import KVCache
+from workbench.core.errors import ConfigError
+from workbench.model.block import Block
+from workbench.model.config import ModelConfig
+from workbench.numerics.attention import Frame
+from workbench.parts.linear import Linear
+from workbench.parts.positions.base import Position
+
+
+class Transformer(nn.Module):
+    """Token ids to logits. Holds weights only: caches, samplers and optimizers belong to whoever runs the job.
+
+    `embedding.weight` [V, C]; with tied embeddings `lm_head.weight` is the same parameter (arXiv:1608.05859).
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        embedding: nn.Embedding,
+        position: Position,
+        blocks: Sequence[Block],
+        final_norm: nn.Module,
+        lm_head: Linear,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = embedding
+        self.position = position
+        self.blocks = nn.ModuleList(blocks)
+        self.final_norm = final_norm
+        self.lm_head = lm_head
+        self.tie()
+
+    def tie(self) -> None:
+        """Make head and embedding one parameter again where the config says so (moving between devices keeps it so)."""
+        if self.config.tie_embeddings:
+            self.embedding.weight = self.lm_head.weight
+
+    @property
+    def device(self) -> torch.device:
+        return self.embedding.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.embedding.weight.dtype
+
+    def forward(self, ids: Tensor, cache: KVCache | None = None, positions: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
+        """ids int64 [B, T] -> logits [B, T, V]. See `hidden` for the other arguments."""
+        return self.head(self.hidden(ids, cache, positions, segments))
+
+    def hidden(
+        self,
+        ids: Tensor,
+        cache: KVCache | None = None,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+        *,
+        recompute: bool = False,
+    ) -> Tensor:
+        """ids [B, T] -> what the head reads, [B, T, C].
+
+        `cache`: attend to, and append to, what it holds. `positions` [B, T] int64, −1 for padding; None continues after
+        the cache. `segments` [B, T]: tokens see only their own segment (packed documents; not with a cache).
+        `recompute`: keep no activations inside blocks, compute them again in the backward pass (gradient checkpointing).
+        Raises `ConfigError` when the tokens do not fit the context or the cache.
+        """
+        frame = self._frame(ids, cache, positions, segments)
+        x = self.position.embed(F.embedding(ids, self.embedding.weight), frame.positions)
+        frame.rotation = self.position.prepare(frame.positions)
+        for index, block in enumerate(self.blocks):
+            layer = None if cache is None else cache.layers[index]
+            if recompute and self.training:
+                x = checkpoint(block, x, frame, self.position, layer, use_reentrant=False)
+            else:
+                x = block(x, frame, self.position, layer)
+        if cache is not None:
+            cache.advance(ids.shape[1])
+        out: Tensor = self.final_norm(x)
+        return out
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """[..., C] -> logits [..., V]."""
+        out: Tensor = self.lm_head(hidden)
+        return out
+
+    def _frame(self, ids: Tensor, cache: KVCache | None, positions: Tensor | None, segments: Tensor | None) -> Frame:
+        batch, tokens = ids.shape
+        if cache is not None:
+            if segments is not None:
+                raise ConfigError("Packed documents cannot be used with a KV cache.", hint="Run them without a cache, or one at a time.")
+            frame = cache.frame(tokens, positions, ids.device)
+        elif positions is None and segments is None:
+            frame = Frame(torch.arange(tokens, device=ids.device)[None].expand(batch, -1))
+        else:
+            if positions is None:
+                positions = torch.arange(tokens, device=ids.device)[None].expand(batch, -1)
+            frame = Frame(positions, plain=False, key_positions=positions, segments=segments)
+        self._check_context(frame)
+        return frame
+
+    def _check_context(self, frame: Frame) -> None:
+        limit = self.config.max_positions
+        if self.position.context_bound:
+            newest = frame.end if frame.plain else int(frame.positions.max()) + 1
+            if newest > limit:
+                raise ConfigError(
+                    f"The text has {newest} tokens; this model has positions for {limit}.", hint="Shorten the text or start a new chat."
+                )

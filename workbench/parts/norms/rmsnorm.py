@@ -1,0 +1,57 @@
+"""Root-mean-square normalisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from workbench.core.fields import setting
+from workbench.parts.norms.base import NORMS
+
+
+@dataclass(frozen=True)
+class RMSNormOptions:
+    eps: float = setting(
+        1e-5, label="Epsilon", key="rms_norm_eps", minimum=0, maximum=1, log=True, advanced=True,
+        help="Added to the mean square before the root.",
+    )  # fmt: skip
+    unit_offset: bool = setting(
+        False, label="Gain stored around 0", advanced=True, source="arXiv:2408.00118",
+        help="Multiplies by 1 + g instead of g, as Gemma stores its gains.",
+    )  # fmt: skip
+
+
+@NORMS.register(
+    "rmsnorm",
+    label="RMSNorm",
+    options=RMSNormOptions,
+    source="arXiv:1910.07467",
+    equation="y = x / √(mean(x²) + ε) · g",
+    used_by="LLaMA, Mistral, Qwen, SmolLM, Gemma, OLMo-2",
+    help="Scales each token's vector by its root mean square; no mean is removed and no bias added.",
+)
+class RMSNorm(nn.Module):
+    """x [..., C] -> [..., C], same dtype; float32 inside."""
+
+    def __init__(
+        self,
+        width: int,
+        eps: float = 1e-5,
+        unit_offset: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.eps = eps
+        self.unit_offset = unit_offset
+        fill = torch.zeros if unit_offset else torch.ones
+        self.weight = nn.Parameter(fill(width, device=device, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        gain = self.weight + 1.0 if self.unit_offset else self.weight
+        if x.dtype == gain.dtype:
+            return F.rms_norm(x, gain.shape, gain, self.eps)
+        return F.rms_norm(x.float(), gain.shape, gain.float(), self.eps).to(x.dtype)

@@ -1,0 +1,37 @@
+"""One protocol for every way of telling a model where a token stands: three hooks, each the identity by default."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from workbench.core.registry import Registry
+from workbench.numerics.attention import Bias
+
+
+class Position(nn.Module):
+    """Positions are int64 [B, T]; −1 marks padding, whose value must not matter but must not fail either.
+
+    `bias` is None, or a function added to the attention scores (see `Scoring.bias`). `context_bound` says that positions
+    from `max_positions` on do not exist (a table ends) rather than being merely untrained.
+    """
+
+    context_bound: bool = False
+    bias: Bias | None = None
+
+    def embed(self, x: Tensor, positions: Tensor) -> Tensor:
+        """Token embeddings [B, T, C] -> [B, T, C]."""
+        return x
+
+    def prepare(self, positions: Tensor) -> Any:
+        """What `rotate` needs for these positions; computed once per forward pass, shared by all layers."""
+        return None
+
+    def rotate(self, q: Tensor, k: Tensor, prepared: Any) -> tuple[Tensor, Tensor]:
+        """q [B, H, T, D] and k [B, G, T, D] -> the same shapes, after the projections and before the cache."""
+        return q, k
+
+
+POSITIONS: Registry[Position] = Registry("position encoding")
+"""Built as `make(width=C, head_width=D, heads=H, max_positions=N, device=…, dtype=…, **options)`."""

@@ -1,0 +1,85 @@
+"""Rotary position embedding: queries and keys are turned by an angle proportional to their position."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from workbench.core.fields import Option, pick, setting
+from workbench.parts.positions.base import POSITIONS, Position
+
+STYLES = (
+    Option("half", "Halves (i, i + d/2)", "Pairs dimension i with i + d/2, as Hugging Face's LLaMA-like classes store their weights."),
+    Option("interleaved", "Neighbours (2i, 2i + 1)", "Pairs neighbouring dimensions, as RoFormer, GPT-J and GGUF's llama files do."),
+)
+
+
+@dataclass(frozen=True)
+class RopeOptions:
+    base: float = setting(
+        10000.0, label="Base θ", key="rope_theta", minimum=2, maximum=1e9, log=True,
+        help="Sets the wavelengths: the slowest pair turns once in about 2π·θ tokens, so a larger base suits longer contexts.",
+    )  # fmt: skip
+    style: str = pick(
+        STYLES, "half", label="Pairing", advanced=True, key="rope_interleaved",
+        help="Which dimensions turn together; it must match the weights, and wrong pairing degrades without an error.",
+    )  # fmt: skip
+    rotary_fraction: float = setting(
+        1.0, label="Rotated part of each head", key="partial_rotary_factor", minimum=0.01, maximum=1, advanced=True,
+        help="Only this part of each head's dimensions turns; the rest carries no position.",
+    )  # fmt: skip
+
+
+class Rotation(NamedTuple):
+    """Cosines and sines [B or 1, 1, T, rotary width]; the sign of the half-turn is folded into `sin`."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+@POSITIONS.register(
+    "rope",
+    label="RoPE",
+    options=RopeOptions,
+    source="arXiv:2104.09864",
+    equation="(q, k) at position p turn by p·θ_i in plane i,  θ_i = base^(−2i/d);  ⟨q_m, k_n⟩ depends on m − n only",
+    used_by="LLaMA, Mistral, Qwen, SmolLM, Gemma, Falcon, Phi, GPT-NeoX",
+    help="Turns queries and keys by an angle proportional to their position, so that scores depend on distance alone.",
+)
+class RotaryPosition(Position):
+    """Angles are computed in float64 once per forward pass: a few microseconds, and no table limits the context."""
+
+    def __init__(self, head_width: int, base: float = 10000.0, style: str = "half", rotary_fraction: float = 1.0, **_sizes: Any) -> None:
+        super().__init__()
+        self.rotary = max(2, int(head_width * rotary_fraction) // 2 * 2)
+        self.partial = self.rotary != head_width
+        self.base = base
+        self.halves = style == "half"
+
+    def prepare(self, positions: Tensor) -> Rotation:
+        rates = self.base ** (-torch.arange(0, self.rotary, 2, dtype=torch.float64, device=positions.device) / self.rotary)
+        angles = positions.clamp(min=0)[:, None, :, None] * rates
+        cos, sin = angles.cos().float(), angles.sin().float()
+        if self.halves:
+            return Rotation(torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1))
+        return Rotation(cos.repeat_interleave(2, -1), torch.stack((-sin, sin), -1).flatten(-2))
+
+    def rotate(self, q: Tensor, k: Tensor, prepared: Rotation) -> tuple[Tensor, Tensor]:
+        return self._turn(q, prepared), self._turn(k, prepared)
+
+    def _turn(self, x: Tensor, rotation: Rotation) -> Tensor:
+        if self.partial:
+            turned = self._turn_all(x[..., : self.rotary], rotation)
+            return torch.cat((turned, x[..., self.rotary :]), -1)
+        return self._turn_all(x, rotation)
+
+    def _turn_all(self, x: Tensor, rotation: Rotation) -> Tensor:
+        if self.halves:
+            first, second = x.chunk(2, -1)
+            swapped = torch.cat((second, first), -1)
+        else:
+            swapped = x.reshape(*x.shape[:-1], -1, 2).flip(-1).flatten(-2)
+        return torch.addcmul(x * rotation.cos, swapped, rotation.sin).to(x.dtype)
