@@ -1,0 +1,118 @@
+"""Kinds of checkpoints on disk, and which kind a path is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from workbench.checkpoints.table import Table
+from workbench.checkpoints.tensors import TensorFile
+from workbench.core.errors import FileError
+from workbench.core.registry import Registry
+from workbench.model import ModelConfig, Transformer
+
+if TYPE_CHECKING:
+    from workbench.tokenizers import Tokenizer
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model came from. `nbytes` are the weights' bytes in the file or files, `name` is for people."""
+
+    path: Path
+    format: str
+    family: str
+    nbytes: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to run. `tokenizer` and `chat_template` are None when the checkpoint has none."""
+
+    model: Transformer
+    tokenizer: Tokenizer | None
+    config: ModelConfig
+    chat_template: str | None
+    source: Source
+    notices: tuple[str, ...] = ()
+
+
+@dataclass
+class Opened:
+    """A checkpoint whose headers were read and whose weights were not.
+
+    `fields` are those of `ModelConfig` without `tie_embeddings`; `tied` is what the configuration says about that, None
+    when it leaves that to whether there is an output head.
+    """
+
+    source: Source
+    file: TensorFile
+    table: Table
+    fields: Mapping[str, Any]
+    tied: bool | None
+    prefix: str = ""
+    read_tokenizer: Callable[[], Tokenizer | None] = lambda: None
+    chat_template: str | None = None
+    notices: list[str] = field(default_factory=list)
+
+
+class Format(Protocol):
+    """One kind of checkpoint. `recognises` looks at names and first bytes only and never raises."""
+
+    def recognises(self, path: Path) -> bool: ...
+
+    def open(self, path: Path) -> Opened:
+        """Read the headers. Raises `FileError` or `ModelError` for what cannot be used."""
+
+
+FORMATS: Registry[Format] = Registry("checkpoint format")
+"""Asked in order; the first that recognises a path opens it."""
+
+
+def find_format(path: Path) -> tuple[str, Path]:
+    """(name of the format, the path to open with it). Raises `FileError` saying what the path is instead."""
+    if not path.exists():
+        raise FileError(f"{path} does not exist.", hint="Check the path.")
+    candidates = [path]
+    if path.is_file() and (path.suffix == ".safetensors" or path.suffix == ".json"):
+        candidates.append(path.parent)
+    if path.is_dir() and len(ggufs := sorted(path.glob("*.gguf"))) == 1:
+        candidates += ggufs
+    for candidate in candidates:
+        for entry in FORMATS:
+            if entry.make().recognises(candidate):
+                return entry.name, candidate
+    raise _unusable(path)
+
+
+def _unusable(path: Path) -> FileError:
+    known = f"What can be opened: {'; '.join(f'{e.label} ({e.help[:-1]})' for e in FORMATS)}."
+    if path.is_file():
+        if path.suffix in PICKLES:
+            return _pickle_error(path, path.name)
+        return FileError(f"{path.name} is no model that this program knows.", hint=known)
+    names = sorted(p.name for p in path.iterdir())
+    if not names:
+        return FileError(f"{path} is empty.", hint="Download or copy the model's files into it.")
+    if "adapter_config.json" in names:
+        return FileError(f"{path.name} holds an adapter, not a model.", hint="Open the model it was made for, then attach the adapter.")
+    pickles = [name for name in names if Path(name).suffix in PICKLES]
+    if pickles:
+        return _pickle_error(path, pickles[0])
+    several = [name for name in names if name.endswith(".gguf")]
+    if several:
+        return FileError(f"{path.name} holds {len(several)} GGUF files.", hint=f"Open one of them: {', '.join(several[:5])}.")
+    return FileError(f"{path.name} holds no model: no config.json, no GGUF file.", hint=known)
+
+
+def _pickle_error(path: Path, found: str) -> FileError:
+    return FileError(
+        f"{path.name}: {found} is a Python pickle, which can run any code when it is read, and is not opened.",
+        hint="Convert it once where you trust it: AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder), "
+        "then open the new folder (model.safetensors).",
+    )

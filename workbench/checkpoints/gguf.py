@@ -1,0 +1,79 @@
+"""The GGUF format: one file with metadata, tokenizer and quantized weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from workbench.checkpoints.families import GGUF_FAMILIES
+from workbench.checkpoints.families.settings import Settings
+from workbench.checkpoints.formats import FORMATS, Opened, Source
+from workbench.checkpoints.gguf_file import MAGIC, GGUFFile
+from workbench.core.errors import FileError, ModelError
+
+
+@FORMATS.register(
+    "gguf",
+    label="GGUF",
+    source="github.com/ggml-org/ggml, docs/gguf.md",
+    help="one .gguf file of llama.cpp, weights in any of its quantizations.",
+)
+class GGUFFormat:
+    def recognises(self, path: Path) -> bool:
+        if not path.is_file():
+            return False
+        with open(path, "rb") as file:
+            return path.suffix == ".gguf" or file.read(4) == MAGIC
+
+    def open(self, path: Path) -> Opened:
+        file = GGUFFile(path)
+        try:
+            return _open(path, file)
+        except BaseException:
+            file.close()
+            raise
+
+
+def _open(path: Path, file: GGUFFile) -> Opened:
+    metadata = file.metadata
+    parts = metadata.get("split.count", 1)
+    if parts != 1:
+        raise FileError(
+            f"{path.name} is one of {parts} parts of a split model.", hint="Join them with llama.cpp's gguf-split --merge, then open the result."
+        )
+    architecture = metadata.get("general.architecture")
+    if architecture not in GGUF_FAMILIES:
+        raise ModelError(
+            f"{path.name} is of the architecture {architecture!r}, which is not known.",
+            hint=f"Known GGUF architectures: {', '.join(GGUF_FAMILIES.names())}.",
+        )
+    family = GGUF_FAMILIES[architecture].make()
+    settings = Settings(metadata, path.name, tensors=file.infos, prefix=f"{architecture}.")
+    fields = family.read(settings)
+    _check_frequencies(file)
+    template = metadata.get("tokenizer.chat_template")
+    nbytes = sum(info.nbytes for info in file.infos.values())
+    return Opened(
+        source=Source(path, "gguf", architecture, nbytes, path.stem),
+        file=file,
+        table=family.table,
+        fields=fields,
+        tied=None,
+        prefix=family.prefix,
+        chat_template=template if isinstance(template, str) else None,
+        notices=settings.notices,
+        **_tokenizer(metadata, path),
+    )
+
+
+def _check_frequencies(file: GGUFFile) -> None:
+    """`rope_freqs` holds divisors of the rotary frequencies (Llama 3's scaling); all ones change nothing."""
+    if "rope_freqs.weight" in file.infos and bool((file.rows("rope_freqs.weight", slice(None)) != 1).any()):
+        raise ModelError(
+            f"{file.file.path.name} scales its RoPE frequencies (rope_freqs.weight), which is not supported.",
+            hint="Only models without RoPE scaling can be opened so far.",
+        )
+
+
+def _tokenizer(metadata: dict[str, Any], path: Path) -> dict[str, Any]:
+    return {}

@@ -1,0 +1,108 @@
+"""Hugging Face model folders: config.json, safetensors (one file or shards), tokenizer files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from workbench.checkpoints.families import HF_FAMILIES
+from workbench.checkpoints.families.settings import Settings
+from workbench.checkpoints.formats import FORMATS, PICKLES, Opened, Source, _pickle_error
+from workbench.checkpoints.safetensors_file import SafetensorsFile, Shards
+from workbench.core.errors import FileError, ModelError
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+
+@FORMATS.register(
+    "hf",
+    label="Hugging Face folder",
+    source="huggingface.co/docs/transformers",
+    help="a folder with config.json and model.safetensors, whole or in shards.",
+)
+class HFFormat:
+    def recognises(self, path: Path) -> bool:
+        return (path / "config.json").is_file()
+
+    def open(self, path: Path) -> Opened:
+        config = read_table(path / "config.json")
+        kind = config.get("model_type")
+        if kind not in HF_FAMILIES:
+            raise ModelError(
+                f"{path.name} is of the model type {kind!r}, which is not known.", hint=f"Known model types: {', '.join(HF_FAMILIES.names())}."
+            )
+        if config.get("quantization_config"):
+            method = config["quantization_config"].get("quant_method", "some method") if isinstance(config["quantization_config"], dict) else "some method"
+            raise ModelError(f"{path.name} is quantized by {method}, which cannot be decoded.", hint="Get the unquantized model, or a GGUF of it.")
+        family = HF_FAMILIES[kind].make()
+        file = _weights(path)
+        try:
+            settings = Settings(config, f"{path.name}/config.json", tensors=file.infos)
+            fields = family.read(settings)
+            tied = settings.flag("tie_word_embeddings", default=family.tied_by_default)
+        except BaseException:
+            file.close()
+            raise
+        if config.get("auto_map"):
+            settings.notice("The folder comes with Python code of its own (auto_map), which was not run.")
+        nbytes = sum(info.nbytes for info in file.infos.values())
+        return Opened(
+            source=Source(path, "hf", kind, nbytes, path.resolve().name),
+            file=file,
+            table=family.table,
+            fields=fields,
+            tied=tied,
+            prefix=family.prefix,
+            chat_template=chat_template(path),
+            notices=settings.notices,
+        )
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """A JSON file that must hold an object. Raises `FileError` otherwise."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror}.", hint="Check that it exists and its permissions.") from error
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise FileError(f"{path.parent.name}/{path.name} is not readable JSON ({error}).", hint="Download or copy it again.") from None
+    if not isinstance(data, dict):
+        raise FileError(f"{path.parent.name}/{path.name} holds no table of settings.", hint="Download or copy it again.")
+    return data
+
+
+def _weights(folder: Path) -> SafetensorsFile | Shards:
+    if (folder / WEIGHTS).is_file():
+        return SafetensorsFile(folder / WEIGHTS)
+    if (folder / INDEX).is_file():
+        index = read_table(folder / INDEX).get("weight_map")
+        if not isinstance(index, dict) or not index or not all(isinstance(v, str) for v in index.values()):
+            raise FileError(f"{folder.name}/{INDEX} does not say which file holds which tensor.", hint="Download or copy it again.")
+        return Shards(folder, index)
+    others = sorted(folder.glob("*.safetensors"))
+    if len(others) == 1:
+        return SafetensorsFile(others[0])
+    if others:
+        raise FileError(f"{folder.name} has {len(others)} safetensors files but no {INDEX}.", hint="Download that file too.")
+    for found in sorted(folder.iterdir()):
+        if found.suffix in PICKLES:
+            raise _pickle_error(folder, found.name)
+    raise FileError(f"{folder.name} has a config.json but no weights.", hint=f"Download {WEIGHTS} into it.")
+
+
+def chat_template(folder: Path) -> str | None:
+    """The folder's chat template: chat_template.jinja, else what tokenizer_config.json says (the one called default)."""
+    if (folder / "chat_template.jinja").is_file():
+        try:
+            return (folder / "chat_template.jinja").read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise FileError(f"{folder.name}/chat_template.jinja cannot be read ({error}).", hint="Download or copy it again.") from error
+    if not (folder / "tokenizer_config.json").is_file():
+        return None
+    template = read_table(folder / "tokenizer_config.json").get("chat_template")
+    if isinstance(template, list):
+        named = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}
+        template = named.get("default")
+    return template if isinstance(template, str) else None

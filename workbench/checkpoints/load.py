@@ -1,0 +1,146 @@
+"""From a path to a running model."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from workbench.checkpoints.fill import fill, same_values
+from workbench.checkpoints.formats import FORMATS, Loaded, Opened, find_format
+from workbench.checkpoints.table import EMBEDDING, HEAD, Matched, check, match
+from workbench.core.control import Control
+from workbench.core.errors import ConfigError, ModelError, WorkbenchError
+from workbench.core.events import Event, Notice, Progress
+from workbench.core.fields import from_dict
+from workbench.model import ModelConfig, Transformer, build_model
+
+
+def load_checkpoint(
+    path: str | Path,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = torch.float32,
+    control: Control | None = None,
+) -> Loaded:
+    """Load a GGUF file, a Hugging Face folder, or a checkpoint of our own; what it is, is found out.
+
+    `dtype` None keeps the file's own (float32 for quantized files). Peak memory is the weights in that dtype and little
+    more. Raises `FileError` or `ModelError`, each with the way out; `WorkbenchError` when `control` stopped it.
+    """
+    events = load_events(path, device, dtype, control)
+    while True:
+        try:
+            next(events)
+        except StopIteration as end:
+            if end.value is None:
+                raise WorkbenchError(f"Loading {Path(path).name} was stopped.") from None
+            loaded: Loaded = end.value
+            return loaded
+
+
+def load_events(
+    path: str | Path,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = torch.float32,
+    control: Control | None = None,
+) -> Generator[Event, None, Loaded | None]:
+    """`load_checkpoint`, yielding `Progress` in bytes and `Notice`s; returns None when `control` stopped it."""
+    name, place = find_format(Path(path).expanduser())
+    opened = FORMATS[name].make().open(place)
+    try:
+        loaded = yield from _assemble(opened, device, dtype, control or Control())
+    finally:
+        opened.file.close()
+    return loaded
+
+
+def _assemble(
+    opened: Opened, device: torch.device | str, dtype: torch.dtype | None, control: Control
+) -> Generator[Event, None, Loaded | None]:
+    where = opened.source.path.name
+    matched = match(opened.table, opened.file.infos, opened.prefix)
+    config = _config(opened, matched)
+    for message in opened.notices:
+        yield Notice(message=message)
+    shapes = expected_shapes(config)
+    check(opened.table, matched, opened.file.infos, shapes, where)
+    own = opened.file.infos[move.source].dtype if (move := matched.move_to(EMBEDDING)) else torch.float32
+    # Nothing of the size that the file claims was allocated before this line, and what it claims has been compared with what it holds.
+    model = _build(config, device, dtype or own, where)
+    total = sum(opened.file.infos[m.source].nbytes for m in matched.moves)
+    message, done = f"Loading {opened.source.name}", 0
+    yield Progress(message=message, done=0, total=total, unit="B")
+    for nbytes in _with_progress(fill(model, opened.file, matched.moves, config, where)):
+        done += nbytes
+        if control.stopping:
+            return None
+        yield Progress(message=message, done=min(done, total), total=total, unit="B")
+    tokenizer = opened.read_tokenizer()
+    return Loaded(model, tokenizer, config, opened.chat_template, opened.source, tuple(opened.notices))
+
+
+def _with_progress(parts: Iterator[int], every: int = 2 << 20) -> Iterator[int]:
+    """Fewer, larger steps: small tensors do not each make an event."""
+    waiting = 0
+    for nbytes in parts:
+        waiting += nbytes
+        if waiting >= every:
+            yield waiting
+            waiting = 0
+    yield waiting
+
+
+def _config(opened: Opened, matched: Matched) -> ModelConfig:
+    """The architecture, with the tie decided: no head in the file ties; a head beside a tied configuration is compared."""
+    where = opened.source.path.name
+    head, embedding = matched.move_to(HEAD), matched.move_to(EMBEDDING)
+    tied = opened.tied
+    if head is None:
+        if tied is False:
+            opened.notices.append("The file has no output head, so the token embedding is used for it (tied).")
+        tied = True
+    elif tied and embedding is not None:
+        if same_values(opened.file, embedding.source, head.source):
+            matched.moves.remove(head)
+            matched.dropped.append(head.source)
+        else:
+            tied = False
+            opened.notices.append("The configuration ties embedding and output head, but the file's differ; they are kept apart.")
+    try:
+        config = from_dict(ModelConfig, {**opened.fields, "tie_embeddings": bool(tied)})
+    except ConfigError as error:
+        raise ModelError(f"{where}: {error.message}", hint=error.hint) from error
+    if problems := config.problems():
+        raise ModelError(
+            f"{where}: {problems[0].message}",
+            hint="The configuration is damaged, or the model is of a kind that is not supported.",
+            details="\n".join(str(p) for p in problems),
+        )
+    return config
+
+
+def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Every parameter of that architecture and its shape, a tied head left out; nothing is allocated."""
+    return {name: tuple(p.shape) for name, p in build_model(config, device="meta", init=False).named_parameters()}
+
+
+def _build(config: ModelConfig, device: torch.device | str, dtype: torch.dtype, where: str) -> Transformer:
+    if not dtype.is_floating_point:
+        raise ModelError(f"{where} cannot be loaded as {dtype}.".replace("torch.", ""), hint="Use float32, bfloat16 or float16.")
+    try:
+        return build_model(config, device=device, dtype=dtype, init=False)
+    except (MemoryError, RuntimeError) as error:  # torch reports both allocators' failures as RuntimeError
+        if isinstance(error, RuntimeError) and "alloc" not in str(error) and "memory" not in str(error):
+            raise
+        raise ModelError(
+            f"{where} does not fit into memory as {dtype}.".replace("torch.", ""),
+            hint="Close other programs, load it as bfloat16, or choose a smaller model.",
+            details=str(error),
+        ) from error
+
+
+def parameters_of(model: Any) -> dict[str, torch.Tensor]:
+    """The parameters of `model` by name, a tied head left out."""
+    return {name: p.detach() for name, p in model.named_parameters()}
