@@ -1,0 +1,1 @@
+"""Live plots: growing series (Qt-free) and the widget that draws them."""

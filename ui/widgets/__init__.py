@@ -1,0 +1,1 @@
+"""Small widgets that know nothing of models: sections, switches, sliders, tables."""
