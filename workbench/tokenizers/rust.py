@@ -1,0 +1,176 @@
+"""Tokenizers that tiktoken cannot express (SentencePiece kinds, unusual pipelines), on the `tokenizers` library.
+
+The library is imported when such a tokenizer is built, not before.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from workbench.core.errors import ModelError
+from workbench.tokenizers.base import AddedToken, TableTokenizer, chunks, without_surrogates
+from workbench.tokenizers.spec import BpeSpec, bytes_of
+
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+
+
+class RustTokenizer(TableTokenizer):
+    """A tokenizer.json pipeline. `pipeline` is that file's data; ids of the text come from the library, added tokens and
+    the id -> bytes table from here, so that all tokenizers agree about what is special and how bytes stream."""
+
+    kind = "pipeline"
+
+    def __init__(
+        self, pipeline: dict[str, Any], *, name: str, bos_id: int | None = None, eos_ids: Sequence[int] = (), pad_id: int | None = None,
+        add_bos: bool = False, notes: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        try:
+            from tokenizers import Tokenizer as Engine
+        except ImportError as error:
+            raise ModelError("This model's tokenizer needs the 'tokenizers' library, which is not installed.", hint="Run: pip install tokenizers") from error
+        added = [
+            AddedToken(t["id"], t["content"], bool(t.get("special")), bool(t.get("lstrip")), bool(t.get("rstrip")))
+            for t in pipeline.get("added_tokens") or ()
+        ]
+        plain = copy.copy(pipeline) | {"added_tokens": [], "truncation": None, "padding": None, "post_processor": None}
+        try:
+            self._engine = Engine.from_str(json.dumps(plain))
+            self._inner = Engine.from_str(json.dumps(_not_at_start(plain)))
+        except Exception as error:  # the library raises bare Exception with a parser's message
+            raise ModelError(f"The tokenizer cannot be built: {error}.", hint="The tokenizer file is damaged or newer than the library; try: pip install -U tokenizers") from error
+        self._byte_level = '"ByteLevel"' in json.dumps(pipeline.get("decoder"))
+        table = self._build_table(added)
+        probe = self._engine.encode("a", add_special_tokens=False).ids
+        self._strips_space = b"".join(table[i] for i in probe) == b" a" and self._engine.decode(probe) == "a"
+        super().__init__(name=name, table=table, added=added, bos_id=bos_id, eos_ids=eos_ids, pad_id=pad_id, add_bos=add_bos, notes=notes)
+        self.pipeline = pipeline
+
+    def _build_table(self, added: Sequence[AddedToken]) -> list[bytes]:
+        vocab = self._engine.get_vocab(with_added_tokens=True)
+        table = [b""] * (1 + max([0, *vocab.values(), *(t.id for t in added)]))
+        own = {t.id for t in added}
+        for token, id in vocab.items():
+            if id in own:
+                continue
+            byte = _BYTE_TOKEN.fullmatch(token)
+            if self._byte_level:
+                table[id] = bytes_of(token)
+            else:
+                table[id] = bytes([int(byte[1], 16)]) if byte else token.replace("\u2581", " ").encode("utf-8")
+        for token in added:
+            table[token.id] = token.text.encode("utf-8")
+        return table
+
+    def _ordinary(self, text: str, first: bool) -> list[int]:
+        ids: list[int] = []
+        for chunk in chunks(without_surrogates(text)):
+            engine = self._engine if first else self._inner
+            ids += engine.encode(chunk, add_special_tokens=False).ids
+            first = False
+        return ids
+
+    def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
+        """See `Tokenizer.decode`; the space that encoding puts in front is taken off again."""
+        ids = list(ids)
+        text = super().decode(ids, skip_special)
+        begins = next((i for i in ids if i != self.bos_id), None)
+        strip = self._strips_space and text.startswith(" ") and begins not in self._special_ids
+        return text[1:] if strip else text
+
+    def to_json(self) -> dict[str, Any]:
+        """See `Tokenizer.to_json`."""
+        return {
+            "type": self.kind, "name": self.name, "pipeline": self.pipeline, "bos_id": self.bos_id, "eos_ids": list(self.eos_ids),
+            "pad_id": self.pad_id, "add_bos": self.add_bos, "notes": list(self.notes),
+        }  # fmt: skip
+
+
+def _not_at_start(pipeline: dict[str, Any]) -> dict[str, Any]:
+    """The pipeline for text that follows other text: a space is put in front only where the file says "always"."""
+    changed = copy.deepcopy({k: v for k, v in pipeline.items() if k != "model"}) | {"model": pipeline.get("model")}
+
+    def visit(node: Any) -> None:
+        if isinstance(node, dict):
+            if node.get("type") == "Metaspace" and node.get("prepend_scheme") == "first":
+                node["prepend_scheme"] = "never"
+            for value in node.values():
+                visit(value)
+        elif isinstance(node, list):
+            for value in node:
+                visit(value)
+
+    visit(changed.get("pre_tokenizer"))
+    return changed
+
+
+def rust_from_spec(spec: BpeSpec, note: str) -> RustTokenizer:
+    """A byte-level BPE run by its merges; `note` says why tiktoken would not do."""
+    vocab: dict[str, int] = {}
+    for id, token in enumerate(spec.tokens):
+        if token:
+            vocab.setdefault(token, id)
+    pipeline = {
+        "version": "1.0",
+        "added_tokens": [added_entry(t) for t in spec.added],
+        "normalizer": {"type": spec.normalizer} if spec.normalizer else None,
+        "pre_tokenizer": {
+            "type": "Sequence",
+            "pretokenizers": [
+                {"type": "Split", "pattern": {"Regex": spec.pattern}, "behavior": "Isolated", "invert": False},
+                {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False},
+            ],
+        },
+        "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False},
+        "model": {"type": "BPE", "vocab": vocab, "merges": [m.split(" ") for m in spec.merges], "ignore_merges": spec.ignore_merges},
+    }
+    return RustTokenizer(
+        pipeline, name=spec.name, bos_id=spec.bos_id, eos_ids=spec.eos_ids, pad_id=spec.pad_id, add_bos=spec.add_bos,
+        notes=[*spec.notes, note],
+    )  # fmt: skip
+
+
+def added_entry(token: AddedToken) -> dict[str, Any]:
+    """An added token as tokenizer.json writes it."""
+    return {
+        "id": token.id, "content": token.text, "single_word": False, "lstrip": token.lstrip, "rstrip": token.rstrip,
+        "normalized": False, "special": token.special,
+    }  # fmt: skip
+
+
+def sentencepiece_pipeline(tokens: Sequence[str], scores: Sequence[float], added: Sequence[AddedToken], prefix_space: bool) -> dict[str, Any]:
+    """The pipeline of a SentencePiece BPE vocabulary (GGUF's model "llama"): merges follow from the scores, best first;
+    characters without a token fall back to bytes."""
+    own = {t.text for t in added}  # never the result of merging: a person's text must not spell a control token
+    ids = {token: id for id, token in reversed(list(enumerate(tokens))) if token and token not in own}
+    merges: list[tuple[float, int, int, str, str]] = []
+    for token, id in ids.items():
+        for cut in range(1, len(token)):
+            left, right = token[:cut], token[cut:]
+            if left in ids and right in ids:
+                merges.append((-scores[id], ids[left], ids[right], left, right))
+    merges.sort()
+    normalizers: list[dict[str, Any]] = [{"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}]
+    decoders: list[dict[str, Any]] = [
+        {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"},
+    ]  # fmt: skip
+    if prefix_space:
+        normalizers.insert(0, {"type": "Prepend", "prepend": "\u2581"})
+        decoders.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
+    unknown = next((t for t in added if t.text in ("<unk>", "<UNK>", "[UNK]")), None)
+    if unknown is not None:
+        ids[unknown.text] = unknown.id
+    return {
+        "version": "1.0",
+        "added_tokens": [added_entry(t) for t in added],
+        "normalizer": {"type": "Sequence", "normalizers": normalizers},
+        "pre_tokenizer": None,
+        "decoder": {"type": "Sequence", "decoders": decoders},
+        "model": {
+            "type": "BPE", "vocab": ids, "merges": [[left, right] for _, _, _, left, right in merges], "byte_fallback": True,
+            "fuse_unk": True, "unk_token": unknown.text if unknown else None, "ignore_merges": False,
+        },
+    }  # fmt: skip
