@@ -25,8 +25,9 @@ THREADS = 2  # of torch: the same on every machine, and never all cores of a sma
 LEAVE_SECONDS = 2.0  # how long a stopped thread may take to end
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    sys.setswitchinterval(0.005)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Cheap tests first: a broken rule is seen before a model is loaded."""
+    items.sort(key=lambda item: any(item.get_closest_marker(name) for name in ("starter", "parity", "slow")))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
