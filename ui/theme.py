@@ -57,10 +57,10 @@ LIGHT: Final = Colours(
     trained="#d8efdf", tooltip="#ffffff", plots=("#0072b2", "#d55e00", "#00805d", "#b0568d", "#8a6d00", "#3d4450"),
 )  # fmt: skip
 DARK: Final = Colours(
-    dark=True, window="#1c1e22", base="#17181a", alternate="#1f2125", raised="#2a2d33", border="#3d414a", text="#e7e9ed", muted="#a2a9b5",
-    disabled="#6b717c", accent="#2f6fd0", on_accent="#ffffff", accent_text="#8ab4f8", good="#6fcf97", warning="#f0b45a", error="#f28b82",
+    dark=True, window="#27292e", base="#17181a", alternate="#1e2023", raised="#33363d", border="#4a4e57", text="#e7e9ed", muted="#adb4bf",
+    disabled="#757b86", accent="#2f6fd0", on_accent="#ffffff", accent_text="#8ab4f8", good="#6fcf97", warning="#f0b45a", error="#f59a92",
     info_surface="#20304a", warning_surface="#3d2f17", error_surface="#452321", user_bubble="#22344f", code_background="#222429",
-    trained="#1f4030", tooltip="#2a2d33", plots=("#56b4e9", "#e69f00", "#00b386", "#cc79a7", "#f0e442", "#c3c8d1"),
+    trained="#1f4030", tooltip="#33363d", plots=("#56b4e9", "#e69f00", "#00b386", "#cc79a7", "#f0e442", "#c3c8d1"),
 )  # fmt: skip
 
 DASHES: Final[tuple[tuple[float, ...], ...]] = ((), (6, 4), (2, 3), (8, 3, 2, 3), (12, 4), (4, 2, 1, 2, 1, 2))

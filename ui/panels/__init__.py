@@ -52,6 +52,8 @@ class PanelRegistry(Registry[QWidget]):
         used_by: str = "",
         place: PanelPlace | None = None,
     ) -> Callable[[Callable[..., QWidget]], Callable[..., Any]]:
+        if "&" in label:
+            raise ValueError(f"the label {label!r} of panel {name!r} would be read as a mnemonic; write it without &")
         add = super().register(name, label=label, help=help, options=options, source=source, equation=equation, used_by=used_by)
         self._places[name] = place or PanelPlace()
         return add
