@@ -26,12 +26,12 @@ class ExactLayerCache(LayerCache):
         self.values = torch.empty(size, dtype=shape.dtype, device=shape.device)
 
     def store(self, k: Tensor, v: Tensor, start: int) -> None:
-        end = start + k.shape[2]
-        self.keys[:, :, start:end] = k
-        self.values[:, :, start:end] = v
+        tokens = k.shape[2]
+        self.keys.narrow(2, start, tokens).copy_(k)
+        self.values.narrow(2, start, tokens).copy_(v)
 
     def read(self, end: int) -> tuple[Tensor, Tensor]:
-        return self.keys[:, :, :end], self.values[:, :, :end]
+        return self.keys.narrow(2, 0, end), self.values.narrow(2, 0, end)
 
     def nbytes(self, length: int) -> int:
         s = self.shape

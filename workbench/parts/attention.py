@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from workbench.caches.base import LayerCache
 from workbench.numerics.attention import Frame, Scoring, attend
-from workbench.parts.linear import Linear
+from workbench.parts.linear import Joined, Joint, Linear
 from workbench.parts.positions.base import Position
 
 
-class Attention(nn.Module):
+class Attention(Joined):
     """Self-attention with grouped key/value heads (arXiv:2305.13245).
 
     Shapes: B batch, T new tokens, S stored + new, C stream width, H query heads, G key/value heads, D head width.
@@ -43,18 +43,32 @@ class Attention(nn.Module):
         self.o_proj = Linear(heads * head_width, width, out_bias, **where)
         self.q_norm = q_norm
         self.k_norm = k_norm
+        self.kv_heads = kv_heads
+        self.joint = Joint(self.q_proj, self.k_proj, self.v_proj)
 
     def forward(self, x: Tensor, frame: Frame, position: Position, cache: LayerCache | None = None) -> Tensor:
         """x [B, T, C] -> [B, T, C]."""
         batch, tokens, _ = x.shape
-        heads = (batch, tokens, -1, self.head_width)
-        q = self.q_proj(x).view(heads).transpose(1, 2)
-        k = self.k_proj(x).view(heads).transpose(1, 2)
-        v = self.v_proj(x).view(heads).transpose(1, 2)
-        if self.q_norm is not None and self.k_norm is not None:
-            q, k = self.q_norm(q), self.k_norm(k)
-        if self.positional:
-            q, k = position.rotate(q, k, frame.rotation)
+        joint = self.joint(x, self.q_proj, self.k_proj, self.v_proj) if self.q_norm is None else None
+        if joint is None:
+            q, k, v = self._separate(x, frame, position)
+        else:
+            heads = joint.view(batch, tokens, -1, self.head_width).transpose(1, 2)
+            turning = heads.shape[1] - self.kv_heads
+            both, v = heads[:, :turning], heads[:, turning:]
+            if self.positional:
+                both = position.rotate(both, frame.rotation)
+            q, k = both[:, : -self.kv_heads], both[:, -self.kv_heads :]
         out = attend(q, k, v, self.scoring, frame) if cache is None else cache.attend(q, k, v, self.scoring, frame)
         mixed: Tensor = self.o_proj(out.transpose(1, 2).reshape(batch, tokens, -1))
         return mixed
+
+    def _separate(self, x: Tensor, frame: Frame, position: Position) -> tuple[Tensor, Tensor, Tensor]:
+        """q [B, H, T, D], k and v [B, G, T, D], each from its own projection."""
+        shape = (*x.shape[:2], -1, self.head_width)
+        q, k, v = (project(x).view(shape).transpose(1, 2) for project in (self.q_proj, self.k_proj, self.v_proj))
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        if self.positional:
+            q, k = position.rotate(q, frame.rotation), position.rotate(k, frame.rotation)
+        return q, k, v

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -26,8 +30,59 @@ class Linear(nn.Linear):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        nn.Module.__init__(self)
+        nn.Module.__init__(self)  # not nn.Linear's, which would allocate (out, in) and draw random values
         self.in_features = in_features
         self.out_features = out_features
         self.weight = nn.Parameter(input_major(out_features, in_features, device, dtype))
         self.register_parameter("bias", nn.Parameter(torch.empty(out_features, device=device, dtype=dtype)) if bias else None)
+
+
+class Joint:
+    """Linears that read the same input and lie side by side in memory, so that one product can serve all of them.
+
+    Each keeps its own name, parameter and gradient; the joint product is only taken where no gradient is needed and while
+    nothing has replaced one of them (an adapter, a quantized layer) or moved its weight. A token's three or two products
+    become one, which counts when thousands of small calls make up a token (README, *Log*).
+    """
+
+    def __init__(self, *linears: Linear) -> None:
+        self.linears = linears
+        self.join()
+
+    def join(self) -> None:
+        """Lay the weights side by side, keeping their values (again, after they were moved or cast)."""
+        weights = [linear.weight for linear in self.linears]
+        widths = [w.shape[0] for w in weights]
+        joint = input_major(sum(widths), weights[0].shape[1], weights[0].device, weights[0].dtype)
+        for linear, part in zip(self.linears, torch.split(joint, widths), strict=True):
+            if joint.device.type != "meta":
+                part.copy_(linear.weight.detach())
+            linear.weight.data = part
+        biases = [linear.bias for linear in self.linears]
+        self.biased = biases[0] is not None
+        self.weight = joint
+        self._starts = [part.data_ptr() for part in torch.split(joint, widths)]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Joint:
+        return Joint(*deepcopy(self.linears, memo))
+
+    def __call__(self, x: Tensor, *present: nn.Module) -> Tensor | None:
+        """x [..., in] -> all outputs side by side [..., sum of out], or None when each has to be asked by itself.
+        `present` are the modules that stand in the linears' places now."""
+        if torch.is_grad_enabled() or self.biased or torch.is_autocast_enabled("cpu"):
+            return None
+        for linear, here, start in zip(self.linears, present, self._starts, strict=True):
+            if here is not linear or linear.weight.data_ptr() != start:
+                return None
+        return nn.functional.linear(x, self.weight)
+
+
+class Joined(nn.Module):
+    """A module with a `joint`, kept joined when its weights are moved or cast."""
+
+    joint: Joint
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Joined:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.joint.join()
+        return self

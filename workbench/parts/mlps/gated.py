@@ -5,15 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from workbench.parts.linear import Linear
+from workbench.parts.linear import Joined, Joint, Linear
 from workbench.parts.mlps.base import MLPS
 from workbench.parts.mlps.plain import Activation
 
 
-class GatedMLP(nn.Module):
+class GatedMLP(Joined):
     """x -> W_down(act(W_gate x) ⊙ W_up x). x [..., C] -> [..., C]; `hidden` is F (arXiv:2002.05202)."""
 
     def __init__(self, activation: Activation, width: int, hidden: int, bias: bool, **where: Any) -> None:
@@ -22,9 +22,12 @@ class GatedMLP(nn.Module):
         self.gate_proj = Linear(width, hidden, bias, **where)
         self.up_proj = Linear(width, hidden, bias, **where)
         self.down_proj = Linear(hidden, width, bias, **where)
+        self.joint = Joint(self.gate_proj, self.up_proj)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.down_proj(self.activation(self.gate_proj(x)) * self.up_proj(x))
+        joint = self.joint(x, self.gate_proj, self.up_proj)
+        gate, up = (self.gate_proj(x), self.up_proj(x)) if joint is None else joint.chunk(2, -1)
+        out: Tensor = self.down_proj(self.activation(gate) * up)
         return out
 
 

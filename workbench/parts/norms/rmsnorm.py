@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -52,6 +53,13 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gain = self.weight + 1.0 if self.unit_offset else self.weight
+        if x.numel() == gain.numel() and x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled():
+            return self._one(x, gain)
         if x.dtype == gain.dtype:
             return F.rms_norm(x, gain.shape, gain, self.eps)
         return F.rms_norm(x.float(), gain.shape, gain.float(), self.eps).to(x.dtype)
+
+    def _one(self, x: Tensor, gain: Tensor) -> Tensor:
+        """A single vector: three small calls instead of the seven that the kernel is made of on a CPU."""
+        row = x.view(-1)
+        return (x * gain).mul_(1.0 / math.sqrt(torch.dot(row, row).item() / row.numel() + self.eps))

@@ -28,9 +28,9 @@ class Position(nn.Module):
         """What `rotate` needs for these positions; computed once per forward pass, shared by all layers."""
         return None
 
-    def rotate(self, q: Tensor, k: Tensor, prepared: Any) -> tuple[Tensor, Tensor]:
-        """q [B, H, T, D] and k [B, G, T, D] -> the same shapes, after the projections and before the cache."""
-        return q, k
+    def rotate(self, heads: Tensor, prepared: Any) -> Tensor:
+        """Queries or keys (or both, side by side) [B, N, T, D] -> the same shape, after the projections and before the cache."""
+        return heads
 
 
 POSITIONS: Registry[Position] = Registry("position encoding")

@@ -67,19 +67,15 @@ class RotaryPosition(Position):
             return Rotation(torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1))
         return Rotation(cos.repeat_interleave(2, -1), torch.stack((-sin, sin), -1).flatten(-2))
 
-    def rotate(self, q: Tensor, k: Tensor, prepared: Rotation) -> tuple[Tensor, Tensor]:
-        return self._turn(q, prepared), self._turn(k, prepared)
+    def rotate(self, heads: Tensor, prepared: Rotation) -> Tensor:
+        if self.partial:
+            turned = self._turn(heads[..., : self.rotary], prepared)
+            return torch.cat((turned, heads[..., self.rotary :]), -1)
+        return self._turn(heads, prepared)
 
     def _turn(self, x: Tensor, rotation: Rotation) -> Tensor:
-        if self.partial:
-            turned = self._turn_all(x[..., : self.rotary], rotation)
-            return torch.cat((turned, x[..., self.rotary :]), -1)
-        return self._turn_all(x, rotation)
-
-    def _turn_all(self, x: Tensor, rotation: Rotation) -> Tensor:
         if self.halves:
-            first, second = x.chunk(2, -1)
-            swapped = torch.cat((second, first), -1)
+            swapped = x.roll(self.rotary // 2, -1)
         else:
             swapped = x.reshape(*x.shape[:-1], -1, 2).flip(-1).flatten(-2)
         return torch.addcmul(x * rotation.cos, swapped, rotation.sin).to(x.dtype)
