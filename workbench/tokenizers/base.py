@@ -6,6 +6,7 @@ import codecs
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Protocol, runtime_checkable
 
 END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|eom_id|>", "<|eot|>", "<|end_of_turn|>", "<EOT>", "<|return|>")
@@ -15,6 +16,15 @@ END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<|eos|>", "<eos>")
 
 Span = tuple[int, int]
 """A half-open range of characters."""
+
+
+class Place(Enum):
+    """Where ordinary text stands: at the start of everything, right after an added token, or continuing text. Some
+    tokenizers put a space in front of the first two."""
+
+    START = 0
+    AFTER = 1
+    WITHIN = 2
 
 
 @dataclass(frozen=True)
@@ -50,9 +60,9 @@ class Tokenizer(Protocol):
         """Ids of `text`; special tokens are recognised only when `special` is true. Adds no begin or end token."""
         ...
 
-    def encode_written(self, text: str, written: Sequence[Span], first: bool = True) -> list[int]:
-        """Ids of `text` with special tokens recognised only inside the `written` ranges; `first` False says that more
-        text came before (matters to tokenizers that put a space in front)."""
+    def encode_pieces(self, text: str, written: Sequence[Span], cuts: Sequence[int] = ()) -> list[list[int]]:
+        """Ids of `text`, one list per piece between `cuts` (sorted positions that no token crosses); special tokens are
+        recognised only inside the `written` ranges."""
         ...
 
     def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
@@ -142,26 +152,40 @@ class TableTokenizer:
         self.notes = tuple(notes)
         self._special_ids = frozenset(self.special.values())
 
-    def _ordinary(self, text: str, first: bool) -> list[int]:
-        """Ids of text without added tokens; `first` is false when text came before it."""
+    def _ordinary(self, text: str, place: Place) -> list[int]:
+        """Ids of text without added tokens."""
         raise NotImplementedError
 
     def encode(self, text: str, special: bool = False) -> list[int]:
         """See `Tokenizer.encode`."""
-        return self.encode_written(text, [(0, len(text))] if special else [])
+        return self.encode_pieces(text, [(0, len(text))] if special else [])[0]
 
-    def encode_written(self, text: str, written: Sequence[Span], first: bool = True) -> list[int]:
-        """See `Tokenizer.encode_written`."""
-        ids: list[int] = []
-        at = 0
+    def encode_pieces(self, text: str, written: Sequence[Span], cuts: Sequence[int] = ()) -> list[list[int]]:
+        """See `Tokenizer.encode_pieces`."""
+        pieces: list[list[int]] = [[]]
+        limits = [*cuts, len(text)]
+        at, place = 0, Place.START
+
+        def ordinary_until(end: int) -> None:
+            """Encode up to `end`, opening a new piece at each cut on the way."""
+            nonlocal at, place
+            while True:
+                stop = min(end, limits[len(pieces) - 1])
+                if at < stop:
+                    pieces[-1] += self._ordinary(text[at:stop], place)
+                    at, place = stop, Place.WITHIN
+                if len(pieces) == len(limits) or limits[len(pieces) - 1] > at:
+                    return
+                pieces.append([])
+
         for start, end, id in self.added.matches(text, written):
-            if at < start:
-                ids += self._ordinary(text[at:start], first and at == 0)
-            ids.append(id)
-            at = end
-        if at < len(text):
-            ids += self._ordinary(text[at:], first and at == 0)
-        return ids
+            if any(start < cut < end for cut in cuts):
+                continue
+            ordinary_until(start)
+            pieces[-1].append(id)
+            at, place = end, Place.AFTER
+        ordinary_until(len(text))
+        return pieces
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """See `Tokenizer.decode_bytes`."""
@@ -206,7 +230,7 @@ def chunks(text: str, size: int = 100_000) -> Iterator[str]:
     while len(text) - at > size:
         cut = at + size
         limit = min(at + 2 * size, len(text))
-        while 0 <= (cut := text.find(" ", cut, limit)) and text[cut - 1].isspace():
+        while (cut := text.find(" ", cut, limit)) >= 0 and text[cut - 1].isspace():
             cut += 1
         cut = limit if cut < 0 else cut
         yield text[at:cut]

@@ -8,7 +8,7 @@ from typing import Any
 import tiktoken
 
 from workbench.core.errors import ModelError
-from workbench.tokenizers.base import TableTokenizer, Tokenizer, chunks, without_surrogates
+from workbench.tokenizers.base import Place, TableTokenizer, Tokenizer, chunks, without_surrogates
 from workbench.tokenizers.checks import Findings, examine
 from workbench.tokenizers.spec import BpeSpec, bytes_of
 
@@ -40,9 +40,11 @@ class BpeTokenizer(TableTokenizer):
         try:
             self._encoding = tiktoken.Encoding(spec.name, pat_str=spec.pattern, mergeable_ranks=ranks, special_tokens={})
         except ValueError as error:
-            raise ModelError(f"The tokenizer's pre-tokenizer pattern is not usable: {error}.", hint="The tokenizer file is damaged.") from error
+            raise ModelError(
+                f"The tokenizer's pre-tokenizer pattern is not usable: {error}.", hint="The tokenizer file is damaged."
+            ) from error
 
-    def _ordinary(self, text: str, first: bool) -> list[int]:
+    def _ordinary(self, text: str, place: Place) -> list[int]:
         ids: list[int] = []
         for chunk in chunks(without_surrogates(text)):
             ids += self._encoding.encode_ordinary(unicodedata.normalize(self.spec.normalizer, chunk) if self.spec.normalizer else chunk)  # type: ignore[arg-type]

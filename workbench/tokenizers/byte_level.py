@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from workbench.tokenizers.base import AddedToken, TableTokenizer, without_surrogates
+from workbench.tokenizers.base import AddedToken, Place, TableTokenizer, without_surrogates
 
 _SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
@@ -19,7 +19,7 @@ class ByteTokenizer(TableTokenizer):
         table = [bytes([byte]) for byte in range(256)] + [t.text.encode() for t in added]
         super().__init__(name="bytes", table=table, added=added, eos_ids=(256, 258), pad_id=256)
 
-    def _ordinary(self, text: str, first: bool) -> list[int]:
+    def _ordinary(self, text: str, place: Place) -> list[int]:
         return list(without_surrogates(text).encode("utf-8"))
 
     def to_json(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from workbench.core.errors import ModelError
 from workbench.tokenizers.spec import LETTER_OF_BYTE, BpeSpec
@@ -66,7 +67,7 @@ def merge_all(letters: Sequence[str], ranks: dict[tuple[str, str], int]) -> list
     find = ranks.get
     never = len(ranks) + 1
     while len(parts) > 1:
-        pairs = [find(pair, never) for pair in zip(parts, parts[1:], strict=False)]
+        pairs = [find(pair, never) for pair in pairwise(parts)]
         best = min(pairs)
         if best == never:
             break

@@ -73,7 +73,9 @@ def _bpe(fields: Mapping[str, Any]) -> Tokenizer:
     notes = []
     if pre in (None, "", "default"):
         pre = "gpt-2"
-        notes.append("The file does not say how text is cut before merging (tokenizer.ggml.pre); GPT-2's way is assumed, which can be wrong.")
+        notes.append(
+            "The file does not say how text is cut before merging (tokenizer.ggml.pre); GPT-2's way is assumed, which can be wrong."
+        )
     whole = pre in WHOLE_PIECES_FIRST
     merges = fields.get("tokenizer.ggml.merges") or ()
     spec = BpeSpec(
@@ -94,7 +96,9 @@ def _sentencepiece(fields: Mapping[str, Any]) -> Tokenizer:
     tokens, types = _tokens(fields)
     scores = fields.get("tokenizer.ggml.scores")
     if not scores or len(scores) != len(tokens):
-        raise ModelError(f"The file has {len(tokens)} tokens but {len(scores or ())} scores.", hint="The file is damaged; download it again.")
+        raise ModelError(
+            f"The file has {len(tokens)} tokens but {len(scores or ())} scores.", hint="The file is damaged; download it again."
+        )
     added = _added(tokens, types)
     unused = {id for id, type in enumerate(types) if type == _UNUSED}
     plain = [("" if id in unused else token) for id, token in enumerate(tokens)]

@@ -95,22 +95,30 @@ def _from_pipeline(data: dict[str, Any], facts: Mapping[str, Any], name: str) ->
     model = data.get("model") or {}
     kind = model.get("type") or ("BPE" if "merges" in model else "")
     if kind not in ("BPE", "Unigram"):
-        raise ModelError(f"The tokenizer of {name} is of the kind {kind or 'unknown'!r}, which is not supported.", hint="Supported: BPE and Unigram.")
+        raise ModelError(
+            f"The tokenizer of {name} is of the kind {kind or 'unknown'!r}, which is not supported.", hint="Supported: BPE and Unigram."
+        )
     entries = data.get("added_tokens") or []
     vocab: Any = model.get("vocab") or {}
     listed = vocab if isinstance(vocab, dict) else {piece[0]: id for id, piece in enumerate(vocab)}
     ids = {**listed, **{t["content"]: t["id"] for t in entries}}
     arguments = {**_ends(facts, ids), "add_bos": _adds_bos(data, facts, _name(facts.get("bos_token")))}
     pattern, normalizer = _pattern_of(data), _normalizer_of(data)
-    if kind == "BPE" and pattern is not None and normalizer is not None and _plain_bpe(model) and not any(t.get("single_word") for t in entries):
+    if (
+        kind == "BPE"
+        and pattern is not None
+        and normalizer is not None
+        and _plain_bpe(model)
+        and not any(t.get("single_word") for t in entries)
+    ):
         return bpe_tokenizer(_spec(model, entries, name=name, pattern=pattern, normalizer=normalizer, **arguments))
     return RustTokenizer(data, name=name, **arguments)
 
 
-def _spec(model: Mapping[str, Any], entries: list[dict[str, Any]], *, name: str, pattern: str, normalizer: str, **arguments: Any) -> BpeSpec:
-    added = tuple(
-        AddedToken(t["id"], t["content"], bool(t.get("special")), bool(t.get("lstrip")), bool(t.get("rstrip"))) for t in entries
-    )
+def _spec(
+    model: Mapping[str, Any], entries: list[dict[str, Any]], *, name: str, pattern: str, normalizer: str, **arguments: Any
+) -> BpeSpec:
+    added = tuple(AddedToken(t["id"], t["content"], bool(t.get("special")), bool(t.get("lstrip")), bool(t.get("rstrip"))) for t in entries)
     own = {t.text for t in added}
     size = 1 + max([-1, *model["vocab"].values()])
     tokens = [""] * size
@@ -131,7 +139,7 @@ def _plain_bpe(model: Mapping[str, Any]) -> bool:
 
 
 def _normalizer_of(data: Mapping[str, Any]) -> str | None:
-    """"" for none, a Unicode form, or None for one that is not known here."""
+    """ "" for none, a Unicode form, or None for one that is not known here."""
     normalizer = data.get("normalizer")
     if not normalizer:
         return ""
@@ -170,20 +178,19 @@ def _from_vocab(folder: Path, facts: Mapping[str, Any]) -> Tokenizer:
     merges = [line for line in lines if line.strip() and not line.startswith("#version")]
     named = {_name(facts.get(f"{kind}_token")) for kind in ("bos", "eos", "unk", "pad")}
     special = {n for n in (*named, *END_OF_TURN, *END_OF_TEXT) if n and n in vocab}
-    decoder = {int(id): t for id, t in (facts.get("added_tokens_decoder") or {}).items()}
-    added = {vocab[n]: AddedToken(vocab[n], n) for n in special}
+    decoder: dict[int, dict[str, Any]] = {int(id): t for id, t in (facts.get("added_tokens_decoder") or {}).items()}
+    added: dict[int, AddedToken] = {vocab[n]: AddedToken(vocab[n], n) for n in special}
     added |= {id: AddedToken(id, n) for n, id in (facts.get("added") or {}).items()}
     added |= {
-        id: AddedToken(id, t["content"], bool(t.get("special", True)), bool(t.get("lstrip")), bool(t.get("rstrip"))) for id, t in decoder.items()
+        id: AddedToken(id, t["content"], bool(t.get("special", True)), bool(t.get("lstrip")), bool(t.get("rstrip")))
+        for id, t in decoder.items()
     }
     entries = [
         {"id": t.id, "content": t.text, "special": t.special, "lstrip": t.lstrip, "rstrip": t.rstrip} for _, t in sorted(added.items())
     ]
     qwen = str(facts.get("tokenizer_class", "")).startswith("Qwen2")
-    ids = {**vocab, **{t["content"]: t["id"] for t in entries}}
-    return bpe_tokenizer(
-        _spec(
-            {"vocab": vocab, "merges": merges}, entries, name=folder.name, pattern=QWEN2 if qwen else GPT2, normalizer="NFC" if qwen else "",
-            add_bos=bool(facts.get("add_bos_token", False)), **_ends(facts, ids),
-        )
-    )  # fmt: skip
+    ids: dict[str, int] = {**vocab, **{t.text: t.id for t in added.values()}}
+    arguments = {**_ends(facts, ids), "add_bos": bool(facts.get("add_bos_token", False))}
+    pattern, normalizer = (QWEN2, "NFC") if qwen else (GPT2, "")
+    model = {"vocab": vocab, "merges": merges}
+    return bpe_tokenizer(_spec(model, entries, name=folder.name, pattern=pattern, normalizer=normalizer, **arguments))

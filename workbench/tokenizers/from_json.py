@@ -28,8 +28,12 @@ def tokenizer_from_json(data: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer that wrote `data` (`to_json`, through JSON or not). Raises `ModelError` when it is none of ours."""
     maker = _MAKERS.get(str(data.get("type")))
     if maker is None:
-        raise ModelError(f"A tokenizer of the type {data.get('type')!r} is not known.", hint=f"Known: {', '.join(_MAKERS)}. Update the program.")
+        raise ModelError(
+            f"A tokenizer of the type {data.get('type')!r} is not known.", hint=f"Known: {', '.join(_MAKERS)}. Update the program."
+        )
     try:
         return maker({k: v for k, v in data.items() if k != "type"})
     except (KeyError, TypeError) as error:
-        raise ModelError(f"The saved tokenizer is incomplete ({error}).", hint="The checkpoint is damaged; save or download it again.") from error
+        raise ModelError(
+            f"The saved tokenizer is incomplete ({error}).", hint="The checkpoint is damaged; save or download it again."
+        ) from error

@@ -5,14 +5,13 @@ The library is imported when such a tokenizer is built, not before.
 
 from __future__ import annotations
 
-import copy
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from workbench.core.errors import ModelError
-from workbench.tokenizers.base import AddedToken, TableTokenizer, chunks, without_surrogates
+from workbench.tokenizers.base import AddedToken, Place, TableTokenizer, chunks, without_surrogates
 from workbench.tokenizers.spec import BpeSpec, bytes_of
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
@@ -31,17 +30,22 @@ class RustTokenizer(TableTokenizer):
         try:
             from tokenizers import Tokenizer as Engine
         except ImportError as error:
-            raise ModelError("This model's tokenizer needs the 'tokenizers' library, which is not installed.", hint="Run: pip install tokenizers") from error
+            raise ModelError(
+                "This model's tokenizer needs the 'tokenizers' library, which is not installed.", hint="Run: pip install tokenizers"
+            ) from error
         added = [
             AddedToken(t["id"], t["content"], bool(t.get("special")), bool(t.get("lstrip")), bool(t.get("rstrip")))
             for t in pipeline.get("added_tokens") or ()
         ]
-        plain = copy.copy(pipeline) | {"added_tokens": [], "truncation": None, "padding": None, "post_processor": None}
+        plain = pipeline | {"added_tokens": [], "truncation": None, "padding": None, "post_processor": None}
         try:
-            self._engine = Engine.from_str(json.dumps(plain))
-            self._inner = Engine.from_str(json.dumps(_not_at_start(plain)))
+            self._engines = _engines(Engine.from_str, plain)
         except Exception as error:  # the library raises bare Exception with a parser's message
-            raise ModelError(f"The tokenizer cannot be built: {error}.", hint="The tokenizer file is damaged or newer than the library; try: pip install -U tokenizers") from error
+            raise ModelError(
+                f"The tokenizer cannot be built: {error}.",
+                hint="The tokenizer file is damaged or newer than the library; try: pip install -U tokenizers",
+            ) from error
+        self._engine = self._engines[Place.START]
         self._byte_level = '"ByteLevel"' in json.dumps(pipeline.get("decoder"))
         table = self._build_table(added)
         probe = self._engine.encode("a", add_special_tokens=False).ids
@@ -61,16 +65,15 @@ class RustTokenizer(TableTokenizer):
                 table[id] = bytes_of(token)
             else:
                 table[id] = bytes([int(byte[1], 16)]) if byte else token.replace("\u2581", " ").encode("utf-8")
-        for token in added:
-            table[token.id] = token.text.encode("utf-8")
+        for entry in added:
+            table[entry.id] = entry.text.encode("utf-8")
         return table
 
-    def _ordinary(self, text: str, first: bool) -> list[int]:
+    def _ordinary(self, text: str, place: Place) -> list[int]:
         ids: list[int] = []
         for chunk in chunks(without_surrogates(text)):
-            engine = self._engine if first else self._inner
-            ids += engine.encode(chunk, add_special_tokens=False).ids
-            first = False
+            ids += self._engines[place].encode(chunk, add_special_tokens=False).ids
+            place = Place.WITHIN
         return ids
 
     def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
@@ -89,22 +92,37 @@ class RustTokenizer(TableTokenizer):
         }  # fmt: skip
 
 
-def _not_at_start(pipeline: dict[str, Any]) -> dict[str, Any]:
-    """The pipeline for text that follows other text: a space is put in front only where the file says "always"."""
-    changed = copy.deepcopy({k: v for k, v in pipeline.items() if k != "model"}) | {"model": pipeline.get("model")}
+def _engines(build: Callable[[str], Any], pipeline: dict[str, Any]) -> dict[Place, Any]:
+    """An engine for each place: they differ where a pipeline puts a space in front of text."""
+    start = json.dumps(pipeline)
+    made = {start: build(start)}
+    after = json.dumps(_without_prefix(pipeline, {"first"}))
+    within = json.dumps(_without_prefix(pipeline, {"first", "always"}))
+    for text in (after, within):
+        if text not in made:
+            made[text] = build(text)
+    return {Place.START: made[start], Place.AFTER: made[after], Place.WITHIN: made[within]}
 
-    def visit(node: Any) -> None:
-        if isinstance(node, dict):
-            if node.get("type") == "Metaspace" and node.get("prepend_scheme") == "first":
-                node["prepend_scheme"] = "never"
-            for value in node.values():
-                visit(value)
-        elif isinstance(node, list):
-            for value in node:
-                visit(value)
 
-    visit(changed.get("pre_tokenizer"))
-    return changed
+def _without_prefix(pipeline: dict[str, Any], schemes: set[str]) -> dict[str, Any]:
+    """The pipeline with the space in front taken away where its scheme is one of `schemes` (a Prepend is "always")."""
+
+    def changed(node: Any) -> Any:
+        if isinstance(node, list):
+            kept = [changed(n) for n in node]
+            return [n for n in kept if n is not None]
+        if not isinstance(node, dict):
+            return node
+        if node.get("type") == "Prepend" and "always" in schemes:
+            return None
+        node = {key: changed(value) for key, value in node.items()}
+        if node.get("type") == "Metaspace" and node.get("prepend_scheme", "always") in schemes:
+            node["prepend_scheme"] = "never"
+        if node.get("type") == "ByteLevel" and "first" in schemes and "always" in schemes:
+            node["add_prefix_space"] = False
+        return node
+
+    return pipeline | {part: changed(pipeline.get(part)) for part in ("normalizer", "pre_tokenizer")}
 
 
 def rust_from_spec(spec: BpeSpec, note: str) -> RustTokenizer:
@@ -141,7 +159,9 @@ def added_entry(token: AddedToken) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def sentencepiece_pipeline(tokens: Sequence[str], scores: Sequence[float], added: Sequence[AddedToken], prefix_space: bool) -> dict[str, Any]:
+def sentencepiece_pipeline(
+    tokens: Sequence[str], scores: Sequence[float], added: Sequence[AddedToken], prefix_space: bool
+) -> dict[str, Any]:
     """The pipeline of a SentencePiece BPE vocabulary (GGUF's model "llama"): merges follow from the scores, best first;
     characters without a token fall back to bytes."""
     own = {t.text for t in added}  # never the result of merging: a person's text must not spell a control token

@@ -68,5 +68,6 @@ class BpeSpec:
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> BpeSpec:
         """The inverse of `to_json`, from parsed JSON."""
-        plain = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-        return BpeSpec(**{**plain, "added": tuple(AddedToken(**t) for t in data.get("added", ()))})
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        plain["added"] = tuple(AddedToken(**t) for t in data.get("added", ()))
+        return BpeSpec(**plain)
