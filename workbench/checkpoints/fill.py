@@ -12,9 +12,9 @@ from workbench.checkpoints.tensors import Rows, TensorFile
 from workbench.core.errors import ModelError
 from workbench.model import ModelConfig
 
-CHUNK = 1 << 18
+CHUNK = 1 << 16
 """Numbers decoded at once: small enough to stay out of the peak, large enough that Python does not show."""
-_FORGET_BYTES = 8 << 20
+_FORGET_BYTES = 1 << 20
 
 
 def fill(model: nn.Module, file: TensorFile, moves: Sequence[Move], config: ModelConfig, where: str) -> Iterator[int]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from workbench.checkpoints.table import Table
 from workbench.checkpoints.tensors import TensorFile
-from workbench.core.errors import FileError
+from workbench.core.errors import FileError, ModelError
 from workbench.core.registry import Registry
 from workbench.model import ModelConfig, Transformer
-
-if TYPE_CHECKING:
-    from workbench.tokenizers import Tokenizer
+from workbench.tokenizers import Tokenizer
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
@@ -61,17 +60,41 @@ class Opened:
     notices: list[str] = field(default_factory=list)
 
 
-class Format(Protocol):
-    """One kind of checkpoint. `recognises` looks at names and first bytes only and never raises."""
+@dataclass(frozen=True)
+class Content:
+    """What is saved."""
 
-    def recognises(self, path: Path) -> bool: ...
+    model: Transformer
+    tokenizer: Tokenizer | None = None
+    chat_template: str | None = None
 
+
+class Format(ABC):
+    """One kind of checkpoint."""
+
+    can_save = False
+
+    @abstractmethod
+    def recognises(self, path: Path) -> bool:
+        """Whether `path` looks like one: by names and first bytes only. Never raises."""
+
+    @abstractmethod
     def open(self, path: Path) -> Opened:
         """Read the headers. Raises `FileError` or `ModelError` for what cannot be used."""
+
+    def save(self, content: Content, path: Path, family: str | None) -> Generator[int, None, None]:
+        """Write `content` to `path` so that it is there whole or not at all, yielding the bytes written, step by step.
+        `family` None: the first that can hold the architecture. Raises `ModelError` when none can."""
+        raise ModelError(f"Nothing can be saved as {type(self).__name__}.", hint=f"Choose one of: {', '.join(savable())}.")
 
 
 FORMATS: Registry[Format] = Registry("checkpoint format")
 """Asked in order; the first that recognises a path opens it."""
+
+
+def savable() -> tuple[str, ...]:
+    """Names of the formats that can be written."""
+    return tuple(entry.name for entry in FORMATS if entry.make().can_save)
 
 
 def find_format(path: Path) -> tuple[str, Path]:
@@ -94,7 +117,7 @@ def _unusable(path: Path) -> FileError:
     known = f"What can be opened: {'; '.join(f'{e.label} ({e.help[:-1]})' for e in FORMATS)}."
     if path.is_file():
         if path.suffix in PICKLES:
-            return _pickle_error(path, path.name)
+            return pickle_error(path, path.name)
         return FileError(f"{path.name} is no model that this program knows.", hint=known)
     names = sorted(p.name for p in path.iterdir())
     if not names:
@@ -103,14 +126,14 @@ def _unusable(path: Path) -> FileError:
         return FileError(f"{path.name} holds an adapter, not a model.", hint="Open the model it was made for, then attach the adapter.")
     pickles = [name for name in names if Path(name).suffix in PICKLES]
     if pickles:
-        return _pickle_error(path, pickles[0])
+        return pickle_error(path, pickles[0])
     several = [name for name in names if name.endswith(".gguf")]
     if several:
         return FileError(f"{path.name} holds {len(several)} GGUF files.", hint=f"Open one of them: {', '.join(several[:5])}.")
     return FileError(f"{path.name} holds no model: no config.json, no GGUF file.", hint=known)
 
 
-def _pickle_error(path: Path, found: str) -> FileError:
+def pickle_error(path: Path, found: str) -> FileError:
     return FileError(
         f"{path.name}: {found} is a Python pickle, which can run any code when it is read, and is not opened.",
         hint="Convert it once where you trust it: AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder), "

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from workbench.checkpoints.families import GGUF_FAMILIES
 from workbench.checkpoints.families.settings import Settings
-from workbench.checkpoints.formats import FORMATS, Opened, Source
+from workbench.checkpoints.formats import FORMATS, Format, Opened, Source
 from workbench.checkpoints.gguf_file import MAGIC, GGUFFile
 from workbench.core.errors import FileError, ModelError
+from workbench.tokenizers import chat_template_text, tokenizer_from_gguf
 
 
 @FORMATS.register(
@@ -18,7 +18,7 @@ from workbench.core.errors import FileError, ModelError
     source="github.com/ggml-org/ggml, docs/gguf.md",
     help="one .gguf file of llama.cpp, weights in any of its quantizations.",
 )
-class GGUFFormat:
+class GGUFFormat(Format):
     def recognises(self, path: Path) -> bool:
         if not path.is_file():
             return False
@@ -39,10 +39,11 @@ def _open(path: Path, file: GGUFFile) -> Opened:
     parts = metadata.get("split.count", 1)
     if parts != 1:
         raise FileError(
-            f"{path.name} is one of {parts} parts of a split model.", hint="Join them with llama.cpp's gguf-split --merge, then open the result."
+            f"{path.name} is one of {parts} parts of a split model.",
+            hint="Join them with llama.cpp's gguf-split --merge, then open the result.",
         )
     architecture = metadata.get("general.architecture")
-    if architecture not in GGUF_FAMILIES:
+    if not isinstance(architecture, str) or architecture not in GGUF_FAMILIES:
         raise ModelError(
             f"{path.name} is of the architecture {architecture!r}, which is not known.",
             hint=f"Known GGUF architectures: {', '.join(GGUF_FAMILIES.names())}.",
@@ -51,7 +52,6 @@ def _open(path: Path, file: GGUFFile) -> Opened:
     settings = Settings(metadata, path.name, tensors=file.infos, prefix=f"{architecture}.")
     fields = family.read(settings)
     _check_frequencies(file)
-    template = metadata.get("tokenizer.chat_template")
     nbytes = sum(info.nbytes for info in file.infos.values())
     return Opened(
         source=Source(path, "gguf", architecture, nbytes, path.stem),
@@ -60,9 +60,9 @@ def _open(path: Path, file: GGUFFile) -> Opened:
         fields=fields,
         tied=None,
         prefix=family.prefix,
-        chat_template=template if isinstance(template, str) else None,
+        read_tokenizer=lambda: tokenizer_from_gguf(metadata),
+        chat_template=chat_template_text(metadata),
         notices=settings.notices,
-        **_tokenizer(metadata, path),
     )
 
 
@@ -74,6 +74,3 @@ def _check_frequencies(file: GGUFFile) -> None:
             hint="Only models without RoPE scaling can be opened so far.",
         )
 
-
-def _tokenizer(metadata: dict[str, Any], path: Path) -> dict[str, Any]:
-    return {}

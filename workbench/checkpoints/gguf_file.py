@@ -167,12 +167,12 @@ class GGUFFile:
         """(type, bytes in the file) of a tensor whose header says `shape` and type number `kind`."""
         try:
             quantization = GGMLQuantizationType(kind)
-        except ValueError:
+            block, nbytes = GGML_QUANT_SIZES[quantization]
+        except (ValueError, KeyError):
             raise ModelError(
                 f"{self.file.path.name}: the tensor {key} has the storage type {kind}, which is not known.",
                 hint="Update the program, or get the model in another quantization such as Q8_0 or F16.",
             ) from None
-        block, nbytes = GGML_QUANT_SIZES[quantization]
         if shape[-1] % block:
             raise FileError(
                 f"{self.file.path.name} is damaged: {key} has rows of {shape[-1]} values, no multiple of {quantization.name}'s {block}.",

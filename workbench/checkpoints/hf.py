@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 from workbench.checkpoints.families import HF_FAMILIES
 from workbench.checkpoints.families.settings import Settings
-from workbench.checkpoints.formats import FORMATS, PICKLES, Opened, Source, _pickle_error
+from workbench.checkpoints.formats import FORMATS, PICKLES, Content, Format, Opened, Source, pickle_error
+from workbench.checkpoints.hf_export import save_folder
 from workbench.checkpoints.safetensors_file import SafetensorsFile, Shards
 from workbench.core.errors import FileError, ModelError
+from workbench.tokenizers import chat_template_text_from_folder, tokenizer_from_folder
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -22,20 +25,26 @@ INDEX = "model.safetensors.index.json"
     source="huggingface.co/docs/transformers",
     help="a folder with config.json and model.safetensors, whole or in shards.",
 )
-class HFFormat:
+class HFFormat(Format):
+    can_save = True
+
     def recognises(self, path: Path) -> bool:
         return (path / "config.json").is_file()
 
     def open(self, path: Path) -> Opened:
         config = read_table(path / "config.json")
         kind = config.get("model_type")
-        if kind not in HF_FAMILIES:
+        if not isinstance(kind, str) or kind not in HF_FAMILIES:
             raise ModelError(
-                f"{path.name} is of the model type {kind!r}, which is not known.", hint=f"Known model types: {', '.join(HF_FAMILIES.names())}."
+                f"{path.name} is of the model type {kind!r}, which is not known.",
+                hint=f"Known model types: {', '.join(HF_FAMILIES.names())}.",
             )
-        if config.get("quantization_config"):
-            method = config["quantization_config"].get("quant_method", "some method") if isinstance(config["quantization_config"], dict) else "some method"
-            raise ModelError(f"{path.name} is quantized by {method}, which cannot be decoded.", hint="Get the unquantized model, or a GGUF of it.")
+        quantized = config.get("quantization_config")
+        if quantized:
+            method = quantized.get("quant_method", "?") if isinstance(quantized, dict) else "?"
+            raise ModelError(
+                f"{path.name} is quantized (method {method}), which cannot be decoded.", hint="Get the unquantized model, or a GGUF of it."
+            )
         family = HF_FAMILIES[kind].make()
         file = _weights(path)
         try:
@@ -55,9 +64,13 @@ class HFFormat:
             fields=fields,
             tied=tied,
             prefix=family.prefix,
-            chat_template=chat_template(path),
+            read_tokenizer=lambda: tokenizer_from_folder(path),
+            chat_template=chat_template_text_from_folder(path),
             notices=settings.notices,
         )
+
+    def save(self, content: Content, path: Path, family: str | None) -> Generator[int, None, None]:
+        yield from save_folder(content, path, family)
 
 
 def read_table(path: Path) -> dict[str, Any]:
@@ -88,21 +101,5 @@ def _weights(folder: Path) -> SafetensorsFile | Shards:
         raise FileError(f"{folder.name} has {len(others)} safetensors files but no {INDEX}.", hint="Download that file too.")
     for found in sorted(folder.iterdir()):
         if found.suffix in PICKLES:
-            raise _pickle_error(folder, found.name)
+            raise pickle_error(folder, found.name)
     raise FileError(f"{folder.name} has a config.json but no weights.", hint=f"Download {WEIGHTS} into it.")
-
-
-def chat_template(folder: Path) -> str | None:
-    """The folder's chat template: chat_template.jinja, else what tokenizer_config.json says (the one called default)."""
-    if (folder / "chat_template.jinja").is_file():
-        try:
-            return (folder / "chat_template.jinja").read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise FileError(f"{folder.name}/chat_template.jinja cannot be read ({error}).", hint="Download or copy it again.") from error
-    if not (folder / "tokenizer_config.json").is_file():
-        return None
-    template = read_table(folder / "tokenizer_config.json").get("chat_template")
-    if isinstance(template, list):
-        named = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}
-        template = named.get("default")
-    return template if isinstance(template, str) else None

@@ -16,6 +16,7 @@ from workbench.core.errors import ConfigError, ModelError, WorkbenchError
 from workbench.core.events import Event, Notice, Progress
 from workbench.core.fields import from_dict
 from workbench.model import ModelConfig, Transformer, build_model
+from workbench.tokenizers import Tokenizer
 
 
 def load_checkpoint(
@@ -62,10 +63,12 @@ def _assemble(
     where = opened.source.path.name
     matched = match(opened.table, opened.file.infos, opened.prefix)
     config = _config(opened, matched)
+    check(opened.table, matched, opened.file.infos, expected_shapes(config), where)
+    tokenizer = opened.read_tokenizer()
+    if tokenizer is not None:
+        opened.notices += [*tokenizer.notes, *_vocabulary_notice(tokenizer, config)]
     for message in opened.notices:
         yield Notice(message=message)
-    shapes = expected_shapes(config)
-    check(opened.table, matched, opened.file.infos, shapes, where)
     own = opened.file.infos[move.source].dtype if (move := matched.move_to(EMBEDDING)) else torch.float32
     # Nothing of the size that the file claims was allocated before this line, and what it claims has been compared with what it holds.
     model = _build(config, device, dtype or own, where)
@@ -77,8 +80,13 @@ def _assemble(
         if control.stopping:
             return None
         yield Progress(message=message, done=min(done, total), total=total, unit="B")
-    tokenizer = opened.read_tokenizer()
     return Loaded(model, tokenizer, config, opened.chat_template, opened.source, tuple(opened.notices))
+
+
+def _vocabulary_notice(tokenizer: Tokenizer, config: ModelConfig) -> list[str]:
+    if tokenizer.vocab_size <= config.vocab_size:
+        return []
+    return [f"The tokenizer has {tokenizer.vocab_size} tokens, the model only {config.vocab_size}; text that needs the others fails."]
 
 
 def _with_progress(parts: Iterator[int], every: int = 2 << 20) -> Iterator[int]:

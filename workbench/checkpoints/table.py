@@ -19,7 +19,10 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from workbench.checkpoints.safetensors_file import Outgoing
 from workbench.checkpoints.tensors import TensorInfo
 from workbench.core.errors import ModelError
 from workbench.model import ModelConfig
@@ -92,18 +95,27 @@ def match(table: Table, keys: Iterable[str], prefix: str = "") -> Matched:
     """Hold `keys` against `table`. A key may lack `prefix` (files saved without the outermost module do)."""
     found = Matched()
     for key in keys:
-        for name in (key, prefix + key):
-            hit = next(((entry, m) for text, entry in table.items() if (m := _pattern(text).fullmatch(name))), None)
-            if hit:
-                break
-        if not hit:
+        hit = _lookup(table, key) or _lookup(table, prefix + key)
+        if hit is None:
             found.unknown.append(key)
         elif hit[0] is None:
             found.dropped.append(key)
         else:
             take = _take(hit[0])
-            found.moves.append(Move(key, tuple(to.format(**hit[1].groupdict()) for to in take.to), take))
+            found.moves.append(Move(key, tuple(_written(to, **hit[1]) for to in take.to), take))
     return found
+
+
+def _lookup(table: Table, key: str) -> tuple[str | Take | None, dict[str, str]] | None:
+    """The entry for `key` and what its placeholders stand for."""
+    if key in table:
+        return table[key], {}
+    return next(((entry, m.groupdict()) for text, entry in table.items() if (m := _pattern(text).fullmatch(key))), None)
+
+
+def _written(text: str, n: int | str = "{n}", p: str = "{p}") -> str:
+    """`text` with its placeholders filled in."""
+    return text.replace("{n}", str(n)).replace("{p}", p)
 
 
 def source_of(table: Table, parameter: str) -> str:
@@ -112,7 +124,7 @@ def source_of(table: Table, parameter: str) -> str:
         for to in _take(entry).to if entry is not None else ():
             hit = _pattern(to).fullmatch(parameter)
             if hit:
-                return text.format(**hit.groupdict())
+                return _written(text, **hit.groupdict())
     return parameter
 
 
@@ -132,6 +144,38 @@ def check(table: Table, matched: Matched, infos: Mapping[str, TensorInfo], shape
         raise _key_error(where, "lacks tensors that its configuration asks for", missing)
     for move in matched.moves:
         _check_shape(move, infos[move.source].shape, shapes, where)
+
+
+def outgoing(table: Table, config: ModelConfig, parameters: Mapping[str, Tensor]) -> list[Outgoing]:
+    """`parameters` as the file's tensors, in the table's order. Raises `ModelError` for one that has no place in it."""
+    left = dict(parameters)
+    tensors: list[Outgoing] = []
+    for text, entry in table.items():
+        if entry is None:
+            continue
+        take = _take(entry)
+        for n in range(config.n_layers) if "{n}" in text else (0,):
+            for p in ("weight", "bias") if "{p}" in text else ("weight",):
+                names = [_written(to, n, p) for to in take.to]
+                if all(name in left for name in names):
+                    tensors.append(_joined(_written(text, n, p), take, config, [left.pop(name) for name in names]))
+    if left:
+        raise _key_error("The model", "has parameters that this family has no place for", sorted(left))
+    return tensors
+
+
+def _joined(name: str, take: Take, config: ModelConfig, parts: Sequence[Tensor]) -> Outgoing:
+    """The inverse of loading by `take`."""
+    rows = sum(part.shape[0] for part in parts)
+    shape: tuple[int, ...] = (rows, *parts[0].shape[1:])
+
+    def make() -> Tensor:
+        whole = torch.empty(shape, dtype=parts[0].dtype)
+        for part, order in zip(parts, take.rows(config, [part.shape[0] for part in parts]), strict=True):
+            whole[slice(None) if order is None else torch.from_numpy(order)] = part.to("cpu")
+        return whole.t() if take.transposed else whole
+
+    return Outgoing(name, shape[::-1] if take.transposed else shape, parts[0].dtype, make)
 
 
 def _key_error(where: str, what: str, keys: Sequence[str]) -> ModelError:

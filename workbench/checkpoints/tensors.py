@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -72,10 +73,8 @@ class MappedFile:
             self.map.madvise(mmap.MADV_DONTNEED)
 
     def close(self) -> None:
-        try:
+        with suppress(BufferError):  # a view is still alive somewhere; the map goes with it
             self.map.close()
-        except BufferError:  # a view is still alive somewhere; the map goes with it
-            pass
 
 
 def to_tensor(array: np.ndarray[Any, Any], dtype: torch.dtype) -> Tensor:

@@ -60,7 +60,6 @@ def write(config: ModelConfig) -> Mapping[str, Any]:
         "n_head": config.n_heads,
         "n_inner": config.hidden,
         "n_positions": config.max_positions,
-        "n_ctx": config.max_positions,
         "layer_norm_epsilon": config.norm.options.eps,
         "activation_function": activation_of(PLAIN_ACTIVATIONS, config.mlp.kind),
         "tie_word_embeddings": config.tie_embeddings,
@@ -68,7 +67,7 @@ def write(config: ModelConfig) -> Mapping[str, Any]:
 
 
 @HF_FAMILIES.register(
-    "gpt2", label="GPT-2", help="OpenAI's GPT-2 and models of its kind, such as DistilGPT-2.", source="openai.com/research/better-language-models"
+    "gpt2", label="GPT-2", source="Radford et al. 2019", help="OpenAI's GPT-2 and models of its kind, such as DistilGPT-2."
 )
 def gpt2() -> Family:
     return Family(TABLE, read, write, prefix="transformer.", architecture="GPT2LMHeadModel", tied_by_default=True)

@@ -87,7 +87,10 @@ def _write_llama(config: ModelConfig) -> Mapping[str, Any]:
 
 
 @HF_FAMILIES.register(
-    "llama", label="LLaMA", source="arXiv:2302.13971", help="LLaMA 1 to 3 without RoPE scaling, SmolLM, TinyLlama and other models of type llama."
+    "llama",
+    label="LLaMA",
+    source="arXiv:2302.13971",
+    help="LLaMA 1 to 3 without RoPE scaling, SmolLM, TinyLlama and other models of type llama.",
 )
 def llama() -> Family:
     return Family(TABLE, _read_llama, _write_llama, prefix="model.", architecture="LlamaForCausalLM")
@@ -106,7 +109,9 @@ def _write_mistral(config: ModelConfig) -> Mapping[str, Any]:
     return {**_write(config), "sliding_window": config.sliding_window}
 
 
-@HF_FAMILIES.register("mistral", label="Mistral", source="arXiv:2310.06825", help="Mistral 7B and models of type mistral, with or without a sliding window.")
+@HF_FAMILIES.register(
+    "mistral", label="Mistral", source="arXiv:2310.06825", help="Mistral 7B and models of type mistral, with or without a sliding window."
+)
 def mistral() -> Family:
     return Family(TABLE, _read_mistral, _write_mistral, prefix="model.", architecture="MistralForCausalLM")
 
@@ -156,6 +161,8 @@ def _write_qwen3(config: ModelConfig) -> Mapping[str, Any]:
     return {**_write_qwen(config), "attention_bias": config.attention_bias}
 
 
-@HF_FAMILIES.register("qwen3", label="Qwen3", source="arXiv:2505.09388", help="Dense Qwen3 models, which normalise each head's queries and keys.")
+@HF_FAMILIES.register(
+    "qwen3", label="Qwen3", source="arXiv:2505.09388", help="Dense Qwen3 models, which normalise each head's queries and keys."
+)
 def qwen3() -> Family:
     return Family(TABLE, _read_qwen3, _write_qwen3, prefix="model.", architecture="Qwen3ForCausalLM")

@@ -29,7 +29,8 @@ def read_rope(settings: Settings, default_base: float = 10000.0) -> dict[str, An
             f"{settings.where}: the rope_type {kind!r} is not supported.", hint="Only models without RoPE scaling can be opened so far."
         )
     settings.refuse("rope_interleaved", (False,))
-    table = Settings({**{k: v for k in ("rope_theta", "partial_rotary_factor") if (v := settings.get(k)) is not None}, **merged}, settings.where)
+    top = {key: value for key in ("rope_theta", "partial_rotary_factor") if (value := settings.get(key)) is not None}
+    table = Settings({**top, **merged}, settings.where)
     return {
         "kind": "rope",
         "base": table.number("rope_theta", default=default_base),

@@ -1,0 +1,142 @@
+"""Writing Hugging Face folders: which family can hold an architecture, and its files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+from workbench.checkpoints.families import HF_FAMILIES, Family
+from workbench.checkpoints.families.settings import Settings
+from workbench.checkpoints.formats import Content
+from workbench.checkpoints.load import parameters_of
+from workbench.checkpoints.safetensors_file import write_safetensors
+from workbench.checkpoints.table import outgoing
+from workbench.core.errors import ConfigError, ModelError
+from workbench.core.fields import from_dict, to_dict
+from workbench.core.store import atomic_folder, write_text
+from workbench.model import ModelConfig
+from workbench.tokenizers import BpeTokenizer, RustTokenizer, Tokenizer
+from workbench.tokenizers.rust import rust_from_spec
+
+
+def fitting_family(config: ModelConfig, wanted: str | None) -> tuple[str, Family]:
+    """The family (`wanted`, or the first) whose configuration says everything that `config` says.
+
+    Raises `ModelError` naming the settings that would be lost.
+    """
+    lost: dict[str, list[str]] = {}
+    for entry in [HF_FAMILIES[wanted]] if wanted else HF_FAMILIES:
+        family = entry.make()
+        lost[entry.name] = _lost(config, family)
+        if not lost[entry.name]:
+            return entry.name, family
+    name, fields = min(lost.items(), key=lambda item: len(item[1]))
+    raise ModelError(
+        f"Hugging Face's {name} cannot express this model's {', '.join(fields)}.",
+        hint="Save it as a workbench checkpoint, which keeps every architecture.",
+        details="\n".join(f"{family}: {', '.join(fields)}" for family, fields in lost.items()),
+    )
+
+
+def _lost(config: ModelConfig, family: Family) -> list[str]:
+    """The settings that come back different when written as `family` and read again."""
+    if family.write is None:
+        return ["configuration"]
+    try:
+        back = from_dict(ModelConfig, {**family.read(Settings(family.write(config), "")), "tie_embeddings": config.tie_embeddings})
+    except (ConfigError, ModelError, AttributeError):  # options of another kind of part, or an activation without a name
+        return ["kinds of parts"]
+    ours, theirs = _resolved(config), _resolved(back)
+    return [name for name in ours if ours[name] != theirs[name]]
+
+
+def _resolved(config: ModelConfig) -> dict[str, Any]:
+    """The settings that decide the arithmetic, automatic ones worked out."""
+    plain = {name: value for name, value in to_dict(config).items() if name != "init"}
+    worked_out = {
+        "n_kv_heads": config.kv_heads,
+        "head_dim": config.head_width,
+        "d_ff": config.hidden,
+        "final_norm": config.has_final_norm,
+    }
+    return {**plain, **worked_out}
+
+
+def save_folder(content: Content, path: Path, wanted: str | None) -> Generator[int, None, None]:
+    """config.json, model.safetensors, and the tokenizer's files where there is a tokenizer that has them."""
+    model = content.model
+    name, family = fitting_family(model.config, wanted)
+    assert family.write is not None
+    settings = {
+        "architectures": [family.architecture],
+        "model_type": name,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        **family.write(model.config),
+        **_ends(content.tokenizer),
+    }
+    with atomic_folder(path) as folder:
+        yield from write_safetensors(folder / "model.safetensors", outgoing(family.table, model.config, parameters_of(model)))
+        _write_json(folder / "config.json", settings)
+        _write_tokenizer(folder, content.tokenizer, content.chat_template, model.config.max_positions)
+
+
+def _ends(tokenizer: Tokenizer | None) -> dict[str, Any]:
+    """Begin, end and padding ids; nulls keep transformers from assuming those of the family's first model."""
+    if tokenizer is None:
+        return {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+    ends = list(tokenizer.eos_ids)
+    return {
+        "bos_token_id": tokenizer.bos_id,
+        "eos_token_id": ends[0] if len(ends) == 1 else ends or None,
+        "pad_token_id": tokenizer.pad_id,
+    }
+
+
+def _write_tokenizer(folder: Path, tokenizer: Tokenizer | None, template: str | None, context: int) -> None:
+    if template is not None:
+        write_text(folder / "chat_template.jinja", template)
+    pipeline = _pipeline(tokenizer)
+    if tokenizer is None or pipeline is None:
+        return
+    _write_json(folder / "tokenizer.json", pipeline)
+    named = {"bos_token": tokenizer.bos_id, "eos_token": next(iter(tokenizer.eos_ids), None), "pad_token": tokenizer.pad_id}
+    about = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": context,
+        "clean_up_tokenization_spaces": False,
+        **{key: tokenizer.token_text(id) for key, id in named.items() if id is not None},
+    }
+    _write_json(folder / "tokenizer_config.json", about)
+    if tokenizer.eos_ids:
+        _write_json(folder / "generation_config.json", {"eos_token_id": list(tokenizer.eos_ids), "bos_token_id": tokenizer.bos_id})
+
+
+def _write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """JSON as other programs expect it, without our kind and version."""
+    write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+def _pipeline(tokenizer: Tokenizer | None) -> Mapping[str, Any] | None:
+    """The tokenizer as tokenizer.json; None for one that has no such form (bytes)."""
+    if isinstance(tokenizer, RustTokenizer):
+        return tokenizer.pipeline
+    if not isinstance(tokenizer, BpeTokenizer):
+        return None
+    pipeline = dict(rust_from_spec(tokenizer.spec, "").pipeline)
+    if tokenizer.add_bos and tokenizer.bos_id is not None:
+        pipeline["post_processor"] = _begin(tokenizer.token_text(tokenizer.bos_id), tokenizer.bos_id)
+    return pipeline
+
+
+def _begin(token: str, id: int) -> dict[str, Any]:
+    """A post-processor that puts the begin token in front."""
+    begin, text = {"SpecialToken": {"id": token, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
+    other = {"Sequence": {"id": "B", "type_id": 1}}
+    return {
+        "type": "TemplateProcessing",
+        "single": [begin, text],
+        "pair": [begin, text, other],
+        "special_tokens": {token: {"id": token, "ids": [id], "tokens": [token]}},
+    }

@@ -1,0 +1,69 @@
+"""The workbench's own format: a folder with `workbench.json` (architecture, chat template), `model.safetensors` under the
+engine's own names, and `tokenizer.workbench.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+
+from workbench import __version__
+from workbench.checkpoints.formats import FORMATS, Content, Format, Opened, Source
+from workbench.checkpoints.load import parameters_of
+from workbench.checkpoints.safetensors_file import Outgoing, SafetensorsFile, write_safetensors
+from workbench.core.errors import FileError
+from workbench.core.fields import to_dict
+from workbench.core.store import Migration, atomic_folder, read_json, write_json
+from workbench.tokenizers import Tokenizer, tokenizer_from_json
+
+CONFIG = "workbench.json"
+WEIGHTS = "model.safetensors"
+TOKENIZER = "tokenizer.workbench.json"
+KIND, TOKENIZER_KIND, VERSION = "workbench checkpoint", "workbench tokenizer", 1
+MIGRATIONS: dict[int, Migration] = {}
+"""`MIGRATIONS[v]` turns the data of version v into that of v + 1."""
+
+
+@FORMATS.register(
+    "workbench",
+    label="Workbench checkpoint",
+    help="a folder with workbench.json, which keeps every architecture this program can build.",
+)
+class WorkbenchFormat(Format):
+    can_save = True
+
+    def recognises(self, path: Path) -> bool:
+        return (path / CONFIG).is_file()
+
+    def open(self, path: Path) -> Opened:
+        data = read_json(path / CONFIG, kind=KIND, version=VERSION, migrations=MIGRATIONS)
+        fields = data.get("model")
+        if not isinstance(fields, dict) or not isinstance(fields.get("tie_embeddings"), bool):
+            raise FileError(f"{path.name}/{CONFIG} does not say the model's architecture.", hint="The file is damaged; restore it.")
+        template = data.get("chat_template")
+        file = SafetensorsFile(path / WEIGHTS)
+        return Opened(
+            source=Source(path, "workbench", "workbench", sum(i.nbytes for i in file.infos.values()), path.resolve().name),
+            file=file,
+            table={name: name for name in file.infos},
+            fields={name: value for name, value in fields.items() if name != "tie_embeddings"},
+            tied=fields["tie_embeddings"],
+            read_tokenizer=lambda: read_tokenizer(path),
+            chat_template=template if isinstance(template, str) else None,
+        )
+
+    def save(self, content: Content, path: Path, family: str | None) -> Generator[int, None, None]:
+        model = content.model
+        with atomic_folder(path) as folder:
+            tensors = [Outgoing(name, tuple(p.shape), p.dtype, p.detach) for name, p in parameters_of(model).items()]
+            yield from write_safetensors(folder / WEIGHTS, tensors)
+            if content.tokenizer is not None:
+                write_json(folder / TOKENIZER, content.tokenizer.to_json(), kind=TOKENIZER_KIND, version=VERSION)
+            about = {"program": __version__, "model": to_dict(model.config), "chat_template": content.chat_template}
+            write_json(folder / CONFIG, about, kind=KIND, version=VERSION)
+
+
+def read_tokenizer(folder: Path) -> Tokenizer | None:
+    """The checkpoint's tokenizer; None when it was saved without one."""
+    if not (folder / TOKENIZER).is_file():
+        return None
+    return tokenizer_from_json(read_json(folder / TOKENIZER, kind=TOKENIZER_KIND, version=VERSION))
