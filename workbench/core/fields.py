@@ -303,7 +303,10 @@ def parse(info: FieldInfo, text: str) -> Any:
 
 
 def _whole(text: str) -> int:
-    number = float(text.replace("_", ""))
+    try:
+        return int(text)  # exact: a float would round beyond 2**53
+    except ValueError:
+        number = float(text.replace("_", ""))
     if not number.is_integer():
         raise ValueError(text)
     return int(number)

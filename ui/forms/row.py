@@ -1,0 +1,125 @@
+"""One line of a form: a mark, the label, the editor, and the options of a chosen kind below."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt, Signal
+from PySide6.QtGui import QColor, QContextMenuEvent, QEnterEvent, QPainter, QPaintEvent, QPen
+from PySide6.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
+
+from ui.forms.choice import ChoiceEditor
+from ui.forms.editors import Editor
+from ui.theme import GRID
+from ui.widgets.tones import colours_of
+
+LABEL_SHARE, EDITOR_SHARE = 9, 11
+EDITOR_WIDEST = 300
+INDENT = 3 * GRID
+
+
+class Mark(QWidget):
+    """A place of fixed width before the label: empty, a dot (not the default), or an exclamation mark (a problem)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kind = ""
+        self.setFixedWidth(12)
+        self.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Expanding)
+
+    def set_kind(self, kind: str) -> None:
+        if kind != self.kind:
+            self.kind = kind
+            self.update()
+
+    def sizeHint(self) -> QSize:
+        return QSize(12, 12)
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        if not self.kind:
+            return
+        colours = colours_of(self)
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        middle = QPointF(5, self.height() / 2)
+        painter.setPen(Qt.PenStyle.NoPen)
+        if self.kind == "changed":
+            painter.setBrush(QColor(colours.accent_text))
+            painter.drawEllipse(middle, 2.5, 2.5)
+            return
+        painter.setBrush(QColor(colours.error))
+        painter.drawEllipse(middle, 5.0, 5.0)
+        painter.setPen(QPen(QColor(colours.base), 1.6))
+        painter.drawLine(middle + QPointF(0, -2.8), middle + QPointF(0, 0.8))
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(QColor(colours.base))
+        painter.drawEllipse(middle + QPointF(0, 2.8), 0.9, 0.9)
+
+
+class FieldRow(QWidget):
+    """Label and editor share the width in a fixed proportion, so that all rows of a form line up."""
+
+    menu_wanted = Signal(object, object)
+    """(row, global position)."""
+    hovered = Signal(object, bool)
+
+    def __init__(self, name: str, editor: Editor, *, compact: bool = False, depth: int = 0) -> None:
+        super().__init__()
+        self.name = name
+        self.editor = editor
+        self.info = editor.info
+        self.problem = ""
+        self.reason = ""
+        self.mark = Mark()
+        self.label = QLabel(self.info.label)
+        self.label.setWordWrap(True)
+        # Ignored: the longest label must not widen its column; the two shares of the width alone decide.
+        self.label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.label.setIndent(INDENT * depth)
+        self.label.setBuddy(editor.stops()[0])
+        policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        editor.setSizePolicy(policy)
+        editor.setMaximumWidth(EDITOR_WIDEST)
+        editor.fit_height()
+        line = QHBoxLayout()
+        line.setContentsMargins(0, 0, 0, 0)
+        line.setSpacing(0)
+        line.addWidget(self.mark)
+        line.addWidget(self.label, LABEL_SHARE)
+        line.addSpacing(GRID)
+        line.addWidget(editor, EDITOR_SHARE)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(GRID // 2 if compact else GRID)
+        column.addLayout(line)
+        if isinstance(editor, ChoiceEditor):
+            column.addWidget(editor.nested)
+
+    def set_problem(self, text: str, changed: bool) -> None:
+        """Mark the row; `changed`: its value is not the default."""
+        self.problem = text
+        self.mark.set_kind("problem" if text else "changed" if changed else "")
+
+    def has_nested_problem(self) -> bool:
+        """Whether something is wrong with the options of the chosen kind."""
+        form = self.editor.form if isinstance(self.editor, ChoiceEditor) else None
+        return form is not None and any(r.problem or r.has_nested_problem() for r in form.rows.values())
+
+    def set_enabled(self, enabled: bool, reason: str) -> None:
+        self.reason = "" if enabled else reason
+        self.editor.setEnabled(enabled)
+        self.label.setEnabled(enabled)
+
+    def contextMenuEvent(self, event: QContextMenuEvent) -> None:
+        self.menu_wanted.emit(self, event.globalPos())
+        event.accept()
+
+    def enterEvent(self, event: QEnterEvent) -> None:
+        super().enterEvent(event)
+        self.hovered.emit(self, True)
+
+    def leaveEvent(self, event: QEvent) -> None:
+        super().leaveEvent(event)
+        self.hovered.emit(self, False)
+
+    def line_rect(self) -> QRectF:
+        """The label-and-editor line, without the options below, in the row's coordinates."""
+        return QRectF(0, 0, self.width(), max(self.editor.geometry().bottom(), self.label.geometry().bottom()) + 1)
