@@ -119,40 +119,44 @@ def _version(distribution: str) -> str | None:
 
 _IMPORTER = """
 import importlib, sys
-for name in sys.argv[1:]:
-    print(name, end="\\t", flush=True)
+report = open(sys.argv[1], "a", encoding="utf-8", buffering=1)  # line by line, so that it survives a crash
+for name in sys.argv[2:]:
+    report.write(f"{name}\\n")
     try:
         importlib.import_module(name)
-        print(flush=True)
+        report.write("\\n")
     except BaseException as error:
-        print(f"{type(error).__name__}: {error}".replace("\\n", " "), flush=True)
+        report.write(f"{type(error).__name__}: {error}".replace("\\n", " ") + "\\n")
 """
 
 
 def import_failures(modules: Sequence[str]) -> dict[str, str]:
-    """What happened to those modules that cannot be imported. A module may crash Python, so another one tries."""
+    """What happened to those modules that cannot be imported. One may crash or hang Python, so another process tries."""
     failures: dict[str, str] = {}
     left = list(modules)
     while left:
-        command = [sys.executable, "-c", _IMPORTER, *left]
-        try:
-            tried = subprocess.run(command, capture_output=True, text=True, timeout=_IMPORT_SECONDS, stdin=subprocess.DEVNULL)
-            text, end = tried.stdout, f"Python ended with status {tried.returncode}"
-        except subprocess.TimeoutExpired as expired:
-            text, end = _text(expired.stdout), f"not done after {_IMPORT_SECONDS} s"
-        lines = text.splitlines()
-        if not lines:
-            return {**failures, left[0]: end}
-        outcomes = dict(line.split("\t", 1) for line in lines if "\t" in line)
-        if not text.endswith("\n"):  # it died in the middle of the last one
-            outcomes[lines[-1].split("\t")[0]] = end
+        lines, end = _try_imports(left)
+        outcomes = dict(zip(lines[::2], lines[1::2], strict=False))
+        if len(outcomes) < len(left):  # it did not get beyond this one
+            outcomes[lines[-1] if len(lines) % 2 else left[0]] = end
         failures.update({name: outcome for name, outcome in outcomes.items() if outcome})
         left = [name for name in left if name not in outcomes]
     return failures
 
 
-def _text(output: bytes | str | None) -> str:
-    return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
+def _try_imports(modules: Sequence[str]) -> tuple[list[str], str]:
+    """Lines "name", "what happened" (empty: fine) in turns, as far as the process got; and how it ended."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder, "report")
+        report.touch()
+        command = [sys.executable, "-c", _IMPORTER, str(report), *modules]
+        quiet = subprocess.DEVNULL
+        try:
+            status = subprocess.run(command, stdin=quiet, stdout=quiet, stderr=quiet, timeout=_IMPORT_SECONDS).returncode
+            end = f"Python ended with status {status}"
+        except subprocess.TimeoutExpired:
+            end = f"not done after {_IMPORT_SECONDS} s"
+        return report.read_text(encoding="utf-8").split("\n")[:-1], end
 
 
 # ---- window ------------------------------------------------------------------------------------------------------
