@@ -119,13 +119,13 @@ def _spec(
     model: Mapping[str, Any], entries: list[dict[str, Any]], *, name: str, pattern: str, normalizer: str, **arguments: Any
 ) -> BpeSpec:
     added = tuple(AddedToken(t["id"], t["content"], bool(t.get("special")), bool(t.get("lstrip")), bool(t.get("rstrip"))) for t in entries)
-    own = {t.text for t in added}
+    merges = tuple(m if isinstance(m, str) else " ".join(m) for m in model["merges"])
+    own = {t.text for t in added} - {m.replace(" ", "") for m in merges}
     size = 1 + max([-1, *model["vocab"].values()])
     tokens = [""] * size
     for token, id in model["vocab"].items():
         if token not in own:
             tokens[id] = token
-    merges = tuple(m if isinstance(m, str) else " ".join(m) for m in model["merges"])
     return BpeSpec(
         name=name, tokens=tuple(tokens), merges=merges, pattern=pattern, added=added, normalizer=normalizer,
         ignore_merges=bool(model.get("ignore_merges")), **arguments,

@@ -38,6 +38,7 @@ class RustTokenizer(TableTokenizer):
             for t in pipeline.get("added_tokens") or ()
         ]
         plain = pipeline | {"added_tokens": [], "truncation": None, "padding": None, "post_processor": None}
+        plain["model"] = _without_added(pipeline.get("model") or {}, {t.text for t in added})
         try:
             self._engines = _engines(Engine.from_str, plain)
         except Exception as error:  # the library raises bare Exception with a parser's message
@@ -92,6 +93,15 @@ class RustTokenizer(TableTokenizer):
         }  # fmt: skip
 
 
+def _without_added(model: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    """The model without added tokens in its vocabulary, so that no ordinary text can become one."""
+    if not isinstance(model.get("vocab"), dict):
+        return model
+    merges = (m if isinstance(m, (list, tuple)) else m.split(" ") for m in model.get("merges") or ())
+    names = names - {model.get("unk_token")} - {part for left, right in merges for part in (left, right, left + right)}
+    return model | {"vocab": {token: id for token, id in model["vocab"].items() if token not in names}}
+
+
 def _engines(build: Callable[[str], Any], pipeline: dict[str, Any]) -> dict[Place, Any]:
     """An engine for each place: they differ where a pipeline puts a space in front of text."""
     start = json.dumps(pipeline)
@@ -131,6 +141,7 @@ def rust_from_spec(spec: BpeSpec, note: str) -> RustTokenizer:
     for id, token in enumerate(spec.tokens):
         if token:
             vocab.setdefault(token, id)
+    vocab |= {t.text: t.id for t in spec.added}  # the library numbers added tokens anew unless the vocabulary has them
     pipeline = {
         "version": "1.0",
         "added_tokens": [added_entry(t) for t in spec.added],
