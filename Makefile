@@ -1,7 +1,7 @@
 # Everything for a fresh Debian 12, Ubuntu 22.04 or macOS machine with Python 3.11 or newer:
 #   make run       set up what is missing, then open the window
 #   make test      set up what is missing, then run every check (.ci/run does just this)
-#   make lint | doctor | bench | venv | clean
+#   make lint | doctor | bench | venv | desktop | clean
 # Settings: PYTHON=python3.12, VENV=.venv, TORCH_INDEX=auto|none|ADDRESS (see .ci/prepare.py), TESTS=tests/ui
 
 VENV ?= .venv
@@ -13,7 +13,7 @@ NEEDS = pyproject.toml .ci/constraints.txt .ci/prepare.py workbench/platform_che
 export OMP_WAIT_POLICY ?= PASSIVE
 export VENV PYTHON TORCH_INDEX
 
-.PHONY: run test lint doctor bench venv clean
+.PHONY: run test lint doctor bench venv desktop clean
 .DEFAULT_GOAL = run
 
 $(VENV)/.ready-%: $(NEEDS)
@@ -45,6 +45,14 @@ bench: $(VENV)/.ready-test
 	@for what in decode prefill train cache ui; do $(PY) -m workbench bench $$what || exit 1; done
 
 venv: $(VENV)/.ready-test
+
+# An entry in the Linux desktop's menu that starts this checkout.
+MENU = $(or $(XDG_DATA_HOME),$(HOME)/.local/share)/applications
+desktop: $(VENV)/.ready-run
+	@mkdir -p "$(MENU)"
+	@sed 's|^Exec=.*|Exec="$(abspath $(VENV))/bin/llm-workbench"|; s|^Icon=.*|Icon=$(CURDIR)/resources/icons/app.svg|' \
+		resources/desktop/llm-workbench.desktop > "$(MENU)/llm-workbench.desktop"
+	@echo "$(MENU)/llm-workbench.desktop"
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
