@@ -24,7 +24,7 @@ from ui.crash import LAST, LOG_FILE, CrashGuard, log_to_file
 from ui.garbage import Collector
 from ui.jobs.runner import JobRunner
 from ui.jobs.worker import JobFailure
-from ui.notify import Hooks, LogHandler, Notifier
+from ui.notify import FILE, Hooks, LogHandler, Notifier
 from ui.services import AppBus, Services
 from ui.settings import Folders, Settings
 from ui.theme import Theme
@@ -217,7 +217,8 @@ def run(launch: Launch, make_session: MakeSession = engine_session) -> int:
     root = logging.getLogger()
     root.setLevel(logging.INFO)
     file_handler = log_to_file(folders.logs)
-    root.addHandler(file_handler)
+    for logger in (root, FILE):
+        logger.addHandler(file_handler)
     program = Program(app, launch, make_session)
     notify = program.services.notify
     hooks = Hooks(notify)
@@ -244,6 +245,7 @@ def run(launch: Launch, make_session: MakeSession = engine_session) -> int:
     if not ended:  # destroying a QThread that runs aborts the process; leave without destroying anything
         logging.shutdown()
         os._exit(1)
-    root.removeHandler(file_handler)
+    for logger in (root, FILE):
+        logger.removeHandler(file_handler)
     file_handler.close()
     return program.exit_code

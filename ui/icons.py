@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(p.stem for p in FOLDER.glob("*.svg")))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _source(name: str) -> str:
     return (FOLDER / f"{name}.svg").read_text(encoding="utf-8")
 
@@ -37,7 +37,7 @@ def pixmap(name: str, colour: str, size: int) -> QPixmap:
     return drawn
 
 
-@lru_cache(maxsize=None)
+@cache
 def _icon(name: str, normal: str, disabled: str) -> QIcon:
     made = QIcon()
     for size in _SIZES:

@@ -38,6 +38,7 @@ class MessageBar(QFrame):
         self.copy_button.setToolTip("Put the message and its details on the clipboard.")
         self.copy_button.clicked.connect(self._copy)
         self.more_button = QPushButton(flat=True)
+        self.more_button.setAccessibleName("More messages")
         self.more_button.setToolTip("Show all messages in the Log panel.")
         self.more_button.clicked.connect(self.log_wanted)
         self.dismiss_button = QToolButton(autoRaise=True, iconSize=QSize(14, 14))
@@ -115,7 +116,8 @@ class MessageBar(QFrame):
         surface = {"info": c.info_surface, "warning": c.warning_surface, "error": c.error_surface}[level]
         line = {"info": c.accent_text, "warning": c.warning, "error": c.error}[level]
         self.setStyleSheet(
-            f"#messageBar {{ background: {surface}; border: none; border-left: {SMALL}px solid {line}; border-bottom: 1px solid {c.border}; }}"
+            f"#messageBar {{ background: {surface}; border: none;"
+            f" border-left: {SMALL}px solid {line}; border-bottom: 1px solid {c.border}; }}"
             f"#messageText {{ color: {c.text}; }} #messageHint {{ color: {c.muted}; }}"
         )
         role = {"info": "accent_text", "warning": "warning", "error": "error"}[level]

@@ -11,14 +11,31 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final
 
-from PySide6.QtCore import QAbstractTableModel, QMessageLogContext, QModelIndex, QObject, QPersistentModelIndex, Qt, QtMsgType, Signal, Slot, qInstallMessageHandler
+from PySide6.QtCore import (
+    QAbstractTableModel,
+    QMessageLogContext,
+    QModelIndex,
+    QObject,
+    QPersistentModelIndex,
+    Qt,
+    QtMsgType,
+    Signal,
+    Slot,
+    qInstallMessageHandler,
+)
 
 from ui.jobs.worker import JobFailure
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Notice
 
 LEVELS: Final = ("debug", "info", "warning", "error")
+_PYTHON_LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _ROOT: Final = QModelIndex()
+FILE: Final = logging.getLogger("ui.messages")
+"""What the notifier takes goes on to the log file through here; not up to the root, whence it would come back."""
+FILE.propagate = False
+FILE.setLevel(logging.INFO)
+FILE.addHandler(logging.NullHandler())
 _QUIET_QT: Final = ("This plugin does not support propagateSizeHints",)
 
 
@@ -33,6 +50,11 @@ class Message:
     source: str = "window"
     at: float = 0.0
     """Seconds since the epoch."""
+    logged: bool = False
+    """It came from Python's logging, so the log file has it."""
+
+    def words(self) -> tuple[str, str, str]:
+        return self.text, self.hint, self.details
 
     def as_text(self) -> str:
         """Everything, for the clipboard."""
@@ -165,6 +187,8 @@ class Notifier(QObject):
             taken, self._waiting = self._waiting, []
         self.log.append([message for message, _ in taken])
         for message, show in taken:
+            if not message.logged:
+                FILE.log(_PYTHON_LEVELS[message.level], "[%s] %s", message.source, "\n".join(filter(None, message.words())))
             if show:
                 self.posted.emit(message)
 
@@ -180,7 +204,7 @@ class LogHandler(logging.Handler):
         try:
             level = "error" if record.levelno >= logging.ERROR else "warning" if record.levelno >= logging.WARNING else "info"
             details = "".join(logging.Formatter().formatException(record.exc_info)) if record.exc_info and record.exc_info[0] else ""
-            message = Message(level, record.getMessage(), "", details, record.name, record.created)
+            message = Message(level, record.getMessage(), "", details, record.name, record.created, logged=True)
             self._notifier.post(message, show=False)
         except RuntimeError:  # the notifier is gone: the program is on its way out
             return
@@ -208,7 +232,6 @@ class Hooks:
         try:
             story = JobFailure.of(error.with_traceback(trace))
             self._notifier.error(story.message, story.hint, story.details)
-            logging.getLogger("ui.file").error("%s\n%s", story.message, story.details)
         finally:
             self._inside.busy = False
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from PySide6.QtCore import QEvent, QModelIndex, QObject, QPersistentModelIndex, QRect, QSize, Qt, Slot
-from PySide6.QtGui import QFont, QKeyEvent, QPainter, QPalette, QStandardItem, QStandardItemModel
+from PySide6.QtGui import QFont, QKeyEvent, QPainter, QPaintEvent, QPalette, QStandardItem, QStandardItemModel
 from PySide6.QtWidgets import QDialog, QFrame, QLineEdit, QListView, QStyle, QStyledItemDelegate, QStyleOptionViewItem, QVBoxLayout, QWidget
 
 from ui.actions import ActionRegistry, Command
@@ -44,7 +44,7 @@ class _Row(QStyledItemDelegate):
     def sizeHint(self, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex) -> QSize:
         command: Command = index.data(Qt.ItemDataRole.UserRole)
         lines = 2 if command.reason else 1
-        return QSize(200, option.fontMetrics.height() * lines + 2 * SMALL + 2)  # type: ignore[attr-defined]
+        return QSize(200, option.fontMetrics.height() * lines + 2 * SMALL + 2)
 
     def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex) -> None:
         command: Command = index.data(Qt.ItemDataRole.UserRole)
@@ -78,11 +78,12 @@ class CommandPalette(QDialog):
     """Type, choose with the arrow keys, Enter runs it, Esc leaves."""
 
     def __init__(self, actions: ActionRegistry, theme: Theme, parent: QWidget) -> None:
-        super().__init__(parent, Qt.WindowType.Popup | Qt.WindowType.FramelessWindowHint)
+        super().__init__(parent, Qt.WindowType.Dialog | Qt.WindowType.FramelessWindowHint)
         self.setObjectName("palette")
         self.setAccessibleName("Command palette")
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self._actions = actions
+        self._was_active = False
         self._model = QStandardItemModel(self)
         self.filter = QLineEdit(placeholderText="Type a command…", clearButtonEnabled=True)
         self.filter.setAccessibleName("Command to look for")
@@ -109,7 +110,19 @@ class CommandPalette(QDialog):
         corner = window.mapToGlobal(window.rect().topLeft())
         self.move(corner.x() + (window.width() - self.width()) // 2, corner.y() + 56)
         self.show()
+        self.activateWindow()
         self.filter.setFocus(Qt.FocusReason.PopupFocusReason)
+
+    def changeEvent(self, event: QEvent) -> None:
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.ActivationChange and self._was_active and not self.isActiveWindow():
+            self.close()  # a click elsewhere
+        self._was_active = self.isActiveWindow()
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter = QPainter(self)
+        painter.setPen(self.palette().color(QPalette.ColorRole.Mid))
+        painter.drawRect(self.rect().adjusted(0, 0, -1, -1))
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         if isinstance(event, QKeyEvent) and event.type() == QEvent.Type.KeyPress:
@@ -125,9 +138,11 @@ class CommandPalette(QDialog):
     @Slot(str)
     def _refill(self, query: str) -> None:
         found = [(match(query, _text(c)), n, c) for n, c in enumerate(self._actions) if c.info.id != "app.palette"]
-        ordered = sorted((((bool(c.reason), score if query else 0, n), c) for score, n, c in found if score is not None), key=lambda f: f[0])
+        ordered = sorted((bool(c.reason), score if query else 0, n) for score, n, c in found if score is not None)
+        commands = list(self._actions)
         self._model.clear()
-        for _, command in ordered:
+        for _, _, number in ordered:
+            command = commands[number]
             item = QStandardItem(_text(command))
             item.setEditable(False)
             item.setData(command, Qt.ItemDataRole.UserRole)

@@ -60,10 +60,11 @@ DTYPES: Final = (
 class Preferences:
     """Everything a person can set about the program itself."""
 
-    theme: str = pick(THEMES, "system", label="Theme", group="Appearance", help="Light or dark colours of the whole window, plots included.")
+    theme: str = pick(THEMES, "system", label="Theme", group="Appearance", help="Light or dark colours of the whole window and its plots.")
     font_scale: float = setting(
-        1.0, label="Text size", group="Appearance", unit="×", minimum=0.8, maximum=2.0, help="Scales all text; 1 is the desktop's own size."
-    )
+        1.0, label="Text size", group="Appearance", unit="×", minimum=0.8, maximum=2.0,
+        help="Scales all text; 1 is the desktop's own size.",
+    )  # fmt: skip
     enter_sends: bool = setting(
         True, label="Enter sends", group="Chat", help="Enter sends a message and Shift+Enter starts a new line; off, Ctrl+Enter sends."
     )

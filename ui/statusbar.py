@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 import psutil
-from PySide6.QtCore import QEvent, Qt, QTimer, Signal, Slot
-from PySide6.QtGui import QFontMetrics, QMouseEvent
+from PySide6.QtCore import QEvent, QSize, Qt, QTimer, Signal, Slot
+from PySide6.QtGui import QFontMetrics, QMouseEvent, QPainter, QPaintEvent
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QStatusBar, QWidget
 
 from ui.jobs.runner import Job
@@ -15,18 +15,20 @@ from ui.theme import LARGE, MEDIUM, SMALL, tabular
 from workbench.core.events import Event
 from workbench.core.format import bytes_text, count_text, duration_text
 
+LEAST_NAME_WIDTH: Final = 100
 MEMORY_EVERY_MS: Final = 2_000
 LANE_ORDER: Final = ("train", "model", "chat", "background")
 _PANEL_OF: Final = {"train": "finetune", "model": "architecture", "chat": "chat", "background": "log"}
 
 
 class Cell(QLabel):
-    """One figure. Its width only grows, so that its neighbours stay where they are."""
+    """One figure. Its width only grows, so that its neighbours stay where they are; a name (`grows` False) gives way and is cut."""
 
     clicked = Signal()
 
-    def __init__(self, name: str, tooltip: str) -> None:
+    def __init__(self, name: str, tooltip: str, grows: bool = True) -> None:
         super().__init__()
+        self._grows = grows
         self.setObjectName(f"status.{name}")
         self.setToolTip(tooltip)
         self.setTextFormat(Qt.TextFormat.PlainText)
@@ -39,10 +41,20 @@ class Cell(QLabel):
         self.setText(text)
         self.setAccessibleName(f"{self._name}: {text}")
         self.setVisible(bool(text))
-        if text:
-            self.setMinimumWidth(max(self.minimumWidth(), self.fontMetrics().horizontalAdvance(text) + SMALL))
-        else:
-            self.setMinimumWidth(0)
+        width = self.fontMetrics().horizontalAdvance(text) + SMALL
+        self.setMinimumWidth(max(self.minimumWidth(), width) if text and self._grows else 0)
+
+    def minimumSizeHint(self) -> QSize:
+        size = super().minimumSizeHint()
+        return size if self._grows else QSize(min(size.width(), LEAST_NAME_WIDTH), size.height())
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        if self._grows:
+            super().paintEvent(event)
+            return
+        painter = QPainter(self)
+        text = self.fontMetrics().elidedText(self.text(), Qt.TextElideMode.ElideMiddle, self.width())
+        self.style().drawItemText(painter, self.rect(), int(Qt.AlignmentFlag.AlignVCenter), self.palette(), self.isEnabled(), text)
 
     def changeEvent(self, event: QEvent) -> None:
         if event.type() == QEvent.Type.FontChange:
@@ -64,10 +76,10 @@ class StatusBar(QStatusBar):
         self.setSizeGripEnabled(False)
         self.setFont(tabular(self.font()))
         self.device = Cell("Device", "Where models are computed, and the format of their weights.")
-        self.model = Cell("Model", "The model in use and its number of parameters.")
+        self.model = Cell("Model", "The model in use and its number of parameters.", grows=False)
         self.memory = Cell("Memory", "Memory of this program, and what is free on this computer. Measured every 2 s.")
         self.cache = Cell("KV cache", "Bytes of the keys and values of the running conversation, measured on the tensors.")
-        self.job = Cell("Job", "What is running. Click to go to its panel.")
+        self.job = Cell("Job", "What is running. Click to go to its panel.", grows=False)
         self.numbers = Cell("Progress", "Steps done, and the time left as far as it is known (estimated).")
         self.bar = QProgressBar(textVisible=False, maximum=1000)
         self.bar.setAccessibleName("Progress of the running job")
@@ -84,12 +96,12 @@ class StatusBar(QStatusBar):
         row = QWidget()
         layout = QHBoxLayout(row)
         layout.setContentsMargins(MEDIUM, 0, MEDIUM, 0)
-        layout.setSpacing(LARGE)
+        layout.setSpacing(3 * SMALL)
         for cell in (self.device, self.model, self.memory, self.cache):
             layout.addWidget(cell)
         layout.addStretch(1)
-        for cell in (self.job, self.bar, self.numbers):
-            layout.addWidget(cell)
+        for part in (self.job, self.bar, self.numbers):
+            layout.addWidget(part)
         self.addWidget(row, 1)
         self.numbers.setMinimumWidth(QFontMetrics(self.font()).horizontalAdvance("000/000 · ~00 min left"))
 
@@ -136,9 +148,8 @@ class StatusBar(QStatusBar):
         if model is None:
             self.model.show_text("No model")
             return
-        self.model.setMinimumWidth(0)
-        self.model.show_text(f"{model.name} · {count_text(model.parameters)} parameters")
-        self.model.setToolTip(f"{model.path}\n{bytes_text(model.parameter_bytes)} of weights in {model.dtype}")
+        self.model.show_text(f"{model.name} · {count_text(model.parameters)}")
+        self.model.setToolTip(f"{model.name}\n{model.path}\n{bytes_text(model.parameter_bytes)} of weights in {model.dtype}")
 
     @Slot(object)
     def _on_events(self, events: list[Event]) -> None:
@@ -171,6 +182,7 @@ class StatusBar(QStatusBar):
         more = sum(j.running for j in self._services.jobs.jobs) - 1
         word = "Stopping…" if job.stopping else job.state
         self.job.show_text(f"{word}: {job.title}" + (f" (+{more})" if more > 0 else ""))
+        self.job.setToolTip(f"{job.title}. Click to go to its panel.")
         known = bool(progress.total)
         self.bar.setVisible(known)
         if known:

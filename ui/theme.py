@@ -165,7 +165,9 @@ class Theme(QObject):
         """Scale the application's font; 1.0 is the desktop's own size."""
         font = QFont(self._font)
         font.setPointSizeF(self._font.pointSizeF() * scale)
-        self._app.setFont(font)
+        if font != self._app.font():
+            self._app.setFont(font)
+            self._restyle()
 
     def plot_colour(self, index: int) -> QColor:
         """Colour of the n-th curve; repeats after six."""
@@ -182,10 +184,15 @@ class Theme(QObject):
             dark = self._app.styleHints().colorScheme() == Qt.ColorScheme.Dark
             self._apply(DARK if dark else LIGHT)
 
+    def _restyle(self) -> None:
+        # Under a style sheet Qt hands a new application font to the widgets only when the sheet is set afresh.
+        self._app.setStyleSheet("")
+        self._app.setStyleSheet(style_sheet(self.colours))
+
     def _apply(self, colours: Colours) -> None:
         self.colours = colours
         self._app.setPalette(palette_of(colours))
-        self._app.setStyleSheet(style_sheet(colours))
+        self._restyle()
         self.changed.emit(colours)
 
 
@@ -198,6 +205,7 @@ def tabular(font: QFont) -> QFont:
 
 def monospace(font: QFont) -> QFont:
     """The desktop's fixed-width font at the size of `font`."""
-    fixed = QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont)
-    fixed.setPointSizeF(font.pointSizeF())
+    fixed = QFont(font)  # only the family is set, so that the size still follows the application's
+    fixed.setFamilies(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont).families())
+    fixed.setStyleHint(QFont.StyleHint.Monospace)
     return fixed

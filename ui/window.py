@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -201,7 +202,7 @@ class Window(QMainWindow):
             for dock in group:
                 dock.setFloating(False)
                 self.addDockWidget(edge, dock)
-            for first, second in zip(group, group[1:], strict=False):
+            for first, second in pairwise(group):
                 self.tabifyDockWidget(first, second)
             for name in self.docks:
                 if PANELS.place(name).area == area:
@@ -213,9 +214,9 @@ class Window(QMainWindow):
             self._set_shown(name, PANELS.place(name).shown)
         order = [n for n in PANELS.in_order() if PANELS.place(n).area == "centre"]
         self._order_tabs(tuple(order))
-        first = next((n for n in order if PANELS.place(n).shown), None)
-        if first is not None:
-            self.tabs.setCurrentWidget(self.panels[first])
+        front = next((n for n in order if PANELS.place(n).shown), None)
+        if front is not None:
+            self.tabs.setCurrentWidget(self.panels[front])
 
     def _share_out(self) -> None:
         for area, share in SHARES.items():
@@ -338,7 +339,8 @@ class Window(QMainWindow):
             event.acceptProposedAction()
             c = self.services.theme.colours
             self._drop_hint.setStyleSheet(
-                f"#dropHint {{ background: {c.info_surface}; color: {c.text}; border: 2px dashed {c.accent_text}; border-radius: {MEDIUM}px; }}"
+                f"#dropHint {{ background: {c.info_surface}; color: {c.text};"
+                f" border: 2px dashed {c.accent_text}; border-radius: {MEDIUM}px; }}"
             )
             self._drop_hint.setGeometry(self.rect().adjusted(LARGE, LARGE, -LARGE, -LARGE))
             self._drop_hint.show()

@@ -132,12 +132,13 @@ class Job(QObject):
         batch = self.queue.drain(limit)
         if batch:
             for event in batch:
-                self._follow(event)
+                self.follow(event)
             self._call(0, batch)
             self.changed.emit()
         return batch
 
-    def _follow(self, event: Event) -> None:
+    def follow(self, event: Event) -> None:
+        """Take the word and the progress from one event."""
         if isinstance(event, Phase):
             self._word = event.word if event.word not in FINAL_WORDS | {"Paused"} else self._word
         elif isinstance(event, Progress):
@@ -192,7 +193,7 @@ class Job(QObject):
         try:
             return callback(*args)
         except Exception:
-            sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+            sys.excepthook(*sys.exc_info())
             return None
 
 
@@ -279,7 +280,8 @@ class JobRunner(QObject):
         end = time.monotonic() + timeout
         for job in self._jobs:
             job.stop()
-        return all([job.qthread.wait(max(0, int((end - time.monotonic()) * 1000))) for job in self._jobs])
+        waited = [job.qthread.wait(max(0, int((end - time.monotonic()) * 1000))) for job in self._jobs]
+        return all(waited)
 
     @Slot()
     def _wake(self) -> None:

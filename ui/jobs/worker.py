@@ -48,7 +48,8 @@ class JobFailure:
                 kind,
                 expected=True,
             )
-        return cls("Something unexpected happened.", "The rest of the window still works. Copy the details if you report this.", story, kind)
+        hint = "The rest of the window still works. Copy the details if you report this."
+        return cls("Something unexpected happened.", hint, story, kind)
 
 
 class EventWorker(QObject):
