@@ -45,6 +45,7 @@ bench: $(VENV)/.ready-test
 	@for what in decode prefill train cache ui; do $(PY) -m workbench bench $$what || exit 1; done
 
 venv: $(VENV)/.ready-test
+	@:
 
 # An entry in the Linux desktop's menu that starts this checkout.
 MENU = $(or $(XDG_DATA_HOME),$(HOME)/.local/share)/applications

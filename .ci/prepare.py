@@ -39,8 +39,16 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def run(*command: str, **more: str) -> None:
-    subprocess.run(command, check=True, cwd=ROOT, stdin=subprocess.DEVNULL, env={**os.environ, **more})
+def run(*command: str) -> None:
+    subprocess.run(command, check=True, cwd=ROOT, stdin=subprocess.DEVNULL)
+
+
+def run_quietly(*command: str) -> None:
+    """Its output is shown only when it fails."""
+    done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode != 0:
+        say(done.stdout)
+        done.check_returncode()
 
 
 # ---- system packages ---------------------------------------------------------------------------------------------
@@ -82,9 +90,9 @@ def install_system_parts(purpose: str) -> None:
         raise ByHandError(f"System packages are missing. Install them, then run make again:\n  {line}")
     names = [*dict.fromkeys([*(library.package for library in libraries), *packages])]
     say(f"Installing system packages: {' '.join(names)}")
-    quiet = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]
-    run(*prefix, *quiet, "update")
-    run(*prefix, *quiet, "install", "-y", "--no-install-recommends", *names)
+    apt = [*prefix, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]
+    run_quietly(*apt, "update")
+    run_quietly(*apt, "install", "-y", "--no-install-recommends", *names)
     still, _ = missing_system_parts(purpose)
     if still:
         raise ByHandError(f"apt installed its packages, but these libraries are still missing: {', '.join(x.soname for x in still)}.")
@@ -150,7 +158,7 @@ def answers(address: str) -> bool:
 
 def install_packages(python: Path, purpose: str) -> None:
     say("Installing Python packages (the first time takes minutes)")
-    quiet = [] if sys.stdout.isatty() else ["--quiet"]
+    quiet = [] if sys.stdout.isatty() else ["-qq"]  # a log wants errors, not progress bars
     options = ["--disable-pip-version-check", "--no-input", *quiet, "-c", str(CONSTRAINTS), *torch_index(python)]
     run(str(python), "-m", "pip", "install", *options, "-e", f".{EXTRAS[purpose]}")
 

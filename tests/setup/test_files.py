@@ -19,12 +19,13 @@ REASON = "# long:"  # in the first lines of a file or function that has a reason
 
 
 def committed() -> list[Path]:
-    """Tracked files; every file outside hidden and build folders where this is no git checkout."""
-    if shutil.which("git") and (ROOT / ".git").exists():
-        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
-    visible = (p for p in ROOT.rglob("*") if not any(part.startswith(".") or part == "build" for part in p.relative_to(ROOT).parts))
-    return [p for p in visible if p.is_file() and "__pycache__" not in p.parts]
+    """Tracked files; where git cannot say, every file outside hidden and build folders."""
+    if shutil.which("git"):
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+        if listed.returncode == 0:
+            return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+    built = re.compile(r"\.(?!ci$|gitignore$).*|build|dist|__pycache__|.*\.egg-info")
+    return [p for p in ROOT.rglob("*") if p.is_file() and not any(map(built.fullmatch, p.relative_to(ROOT).parts))]
 
 
 FILES = committed()

@@ -71,7 +71,7 @@ def lacking(prepare: ModuleType, monkeypatch: pytest.MonkeyPatch, prefix: list[s
     monkeypatch.setattr(prepare.platform_checks, "is_debian", lambda: True)
     monkeypatch.setattr(prepare.shutil, "which", lambda tool: f"/usr/bin/{tool}")
     monkeypatch.setattr(prepare, "root_prefix", lambda: prefix)
-    monkeypatch.setattr(prepare, "run", lambda *command, **_: ran.append(command))
+    monkeypatch.setattr(prepare, "run_quietly", lambda *command, **_: ran.append(command))
     return ran
 
 
