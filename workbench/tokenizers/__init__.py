@@ -16,10 +16,12 @@ from workbench.tokenizers.from_gguf import chat_template_text, tokenizer_from_gg
 from workbench.tokenizers.from_hf import chat_template_text_from_folder, tokenizer_from_folder
 from workbench.tokenizers.from_json import tokenizer_from_json
 from workbench.tokenizers.rust import RustTokenizer
+from workbench.tokenizers.sandbox import ConversationError
 from workbench.tokenizers.spec import BpeSpec
 
 __all__ = [
-    "CHATML", "AddedToken", "BpeSpec", "BpeTokenizer", "ByteTokenizer", "ChatTemplate", "EncodedChat", "Message", "RustTokenizer",
-    "StreamDecoder", "Tokenizer", "bpe_tokenizer", "chat_template", "chat_template_text", "chat_template_text_from_folder",
-    "end_of_text_id", "messages_from", "tokenizer_from_folder", "tokenizer_from_gguf", "tokenizer_from_json",
+    "CHATML", "AddedToken", "BpeSpec", "BpeTokenizer", "ByteTokenizer", "ChatTemplate", "ConversationError", "EncodedChat", "Message",
+    "RustTokenizer", "StreamDecoder", "Tokenizer", "bpe_tokenizer", "chat_template", "chat_template_text",
+    "chat_template_text_from_folder", "end_of_text_id", "messages_from", "tokenizer_from_folder", "tokenizer_from_gguf",
+    "tokenizer_from_json",
 ]  # fmt: skip

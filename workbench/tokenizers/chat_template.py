@@ -14,7 +14,7 @@ from typing import Any, Literal
 from workbench.core.errors import ModelError
 from workbench.tokenizers.base import END_OF_TURN, Span, Tokenizer, end_of_text_id
 from workbench.tokenizers.locate import Located, locate
-from workbench.tokenizers.sandbox import render
+from workbench.tokenizers.sandbox import ConversationError, render
 
 TrainOn = Literal["all", "last"]
 Reply = tuple[int, int, bool]
@@ -162,7 +162,7 @@ class ChatTemplate:
             if text.startswith(start) and text.startswith(end) and len(start) < len(end):
                 replies.append((len(start), len(end), True))
             elif strict:
-                raise ModelError(
+                raise ConversationError(
                     "The chat template rearranges messages so that the replies cannot be found in its text.",
                     hint="Fine-tune with the built-in ChatML template, or with a template that writes the messages in order.",
                 )

@@ -37,6 +37,10 @@ _REMOVED_FILTERS = ("pprint", "urlize", "random", "striptags", "xmlattr", "wordw
 _STEP, _BOUND, _CHAIN = "workbench_step", "workbench_bound", "workbench_chain"
 
 
+class ConversationError(ModelError):
+    """The template does not take this conversation, though it may take others."""
+
+
 class _Refused(jinja2.TemplateError):
     """`raise_exception` was called: the template's own words about the conversation."""
 
@@ -337,7 +341,7 @@ def render(source: str, variables: Mapping[str, Any]) -> str:
             budget.step()
             pieces.append(piece)
     except _Refused as error:
-        raise ModelError(
+        raise ConversationError(
             f"The chat template refuses this conversation: {str(error).rstrip('. ')}.",
             hint="Change the conversation (roles, their order), or use another template.",
         ) from error
@@ -346,7 +350,7 @@ def render(source: str, variables: Mapping[str, Any]) -> str:
     except RecursionError as error:
         raise ModelError("The chat template was stopped: it calls itself without end.", hint=_UNSAFE_FIX) from error
     except Exception as error:  # whatever the template's own code runs into is the template's fault
-        raise ModelError(
+        raise ConversationError(
             f"The chat template fails: {str(error).rstrip('. ') or type(error).__name__}.",
             hint="Correct the template, or use the built-in ChatML template.",
         ) from error
