@@ -30,6 +30,7 @@ from ui.settings import Folders, Settings
 from ui.theme import Theme
 from ui.window import FIRST_SIZE, TITLE, Window
 from workbench.core.control import Control
+from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Phase, Progress
 
 DESKTOP_FILE: Final = "llm-workbench"
@@ -53,22 +54,39 @@ class Launch:
 
 
 def engine_session(settings: Settings) -> Any:
-    """Import the engine and make its session. On a worker's thread: this takes seconds."""
+    """Import the engine, make its session and what the first run would otherwise wait for. On a worker's thread: this takes seconds."""
+    from workbench.devices import warm_up
     from workbench.session import Session
 
     wanted = settings.value
-    return Session(home=settings.folders.home, device=wanted.device, dtype=wanted.dtype, threads=wanted.threads)
+    session = Session(home=settings.folders.home, device=wanted.device, dtype=wanted.dtype, threads=wanted.threads)
+    warm_up()
+    return session
 
 
 def load_engine(make_session: MakeSession, settings: Settings, control: Control) -> Generator[Event, None, Any]:
-    """Import torch and the engine, then make the first optimizer, whose imports take another second or two."""
+    """The engine as a job like any other; an import cannot be stopped half-way."""
     yield Phase(word="Loading")
     yield Progress(message="importing torch")
-    session = make_session(settings)
-    if not control.stopping:
-        yield Progress(message="warming up")
-        session.warm_up()
-    return session
+    try:
+        return make_session(settings)
+    except WorkbenchError:
+        raise
+    except Exception as error:
+        raise WorkbenchError(
+            f"It could not be loaded ({type(error).__name__}: {error}).",
+            hint="“python -m workbench doctor” says what is missing; nothing can be computed until then.",
+        ) from error
+
+
+def make_services(app: QApplication, settings: Settings) -> Services:
+    """Everything panels need but the session, wired to each other."""
+    mode: Any = settings.value.theme
+    bus, theme = AppBus(), Theme(app, mode, settings.value.font_scale)
+    notify = Notifier(settings.value.log_lines)
+    bus.events.connect(notify.follow)
+    bus.job_finished.connect(notify.on_job_finished)
+    return Services(bus, JobRunner(bus), settings, notify, theme, ActionRegistry(theme))
 
 
 class Program(QObject):
@@ -81,17 +99,12 @@ class Program(QObject):
         self._make_session = make_session
         self.exit_code = 0
         settings = Settings(Folders.find(launch.home))
-        mode: Any = launch.theme or settings.value.theme
-        bus = AppBus()
-        theme = Theme(app, mode, settings.value.font_scale)
-        notify = Notifier(settings.value.log_lines)
-        self.services = Services(bus, JobRunner(bus), settings, notify, theme, ActionRegistry(theme))
-        bus.events.connect(notify.follow)
-        bus.job_finished.connect(notify.on_job_finished)
+        self.services = make_services(app, settings)
         self.window = Window(self.services)
         self.commands = Commands(self.window, self.services)
         if launch.theme:
-            theme.set_mode(mode)
+            mode: Any = launch.theme
+            self.services.theme.set_mode(mode)
         self.window.painted.connect(self._after_first_paint)
         if launch.screenshot is not None:
             self.window.resize(FIRST_SIZE)  # whatever this screen's size is

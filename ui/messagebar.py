@@ -6,7 +6,7 @@ from typing import Final
 
 from PySide6.QtCore import QSize, Qt, QTimer, Signal, Slot
 from PySide6.QtGui import QGuiApplication
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPlainTextEdit, QPushButton, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPlainTextEdit, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 from ui import icons
 from ui.notify import Message
@@ -32,12 +32,12 @@ class MessageBar(QFrame):
         self._icon = QLabel(alignment=Qt.AlignmentFlag.AlignTop)
         self._text = self._label("messageText")
         self._hint = self._label("messageHint")
-        self.details_button = QPushButton("&Details", checkable=True, flat=True)
+        self.details_button = QToolButton(text="&Details", checkable=True, autoRaise=True)
         self.details_button.toggled.connect(self._show_details)
-        self.copy_button = QPushButton("Cop&y", flat=True)
+        self.copy_button = QToolButton(text="Cop&y", autoRaise=True)
         self.copy_button.setToolTip("Put the message and its details on the clipboard.")
         self.copy_button.clicked.connect(self._copy)
-        self.more_button = QPushButton(flat=True)
+        self.more_button = QToolButton(autoRaise=True)
         self.more_button.setAccessibleName("More messages")
         self.more_button.setToolTip("Show all messages in the Log panel.")
         self.more_button.clicked.connect(self.log_wanted)
@@ -63,7 +63,7 @@ class MessageBar(QFrame):
         words = QVBoxLayout(spacing=2)
         words.addWidget(self._text)
         words.addWidget(self._hint)
-        row = QHBoxLayout(spacing=MEDIUM)
+        row = QHBoxLayout(spacing=SMALL)
         row.addWidget(self._icon)
         row.addLayout(words, 1)
         for button in (self.more_button, self.details_button, self.copy_button, self.dismiss_button):

@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QStatusBar, QWi
 
 from ui.jobs.runner import Job
 from ui.services import Services
-from ui.theme import LARGE, MEDIUM, SMALL, tabular
+from ui.theme import MEDIUM, SMALL, tabular
 from workbench.core.events import Event
 from workbench.core.format import bytes_text, count_text, duration_text
 
@@ -134,8 +134,8 @@ class StatusBar(QStatusBar):
 
     @Slot(object)
     def _on_engine(self, session: Any) -> None:
-        threads = f"{session.threads} thread{'' if session.threads == 1 else 's'}"
-        self.device.show_text(f"{str(session.device).upper()} · {session.dtype} · {threads}")
+        self.device.show_text(session.compute.label)
+        self.device.setToolTip(f"Where models are computed, and in which precision: {session.compute.reason}.")
 
     @Slot(object)
     def _on_engine_failed(self, failure: Any) -> None:

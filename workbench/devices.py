@@ -42,6 +42,14 @@ class Compute:
     prefill_dtype: torch.dtype | None
     reason: str
 
+    @property
+    def label(self) -> str:
+        """Device, precision and threads for a status line: "CPU · float32 · 2 threads"."""
+        where = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type.upper()
+        threads = torch.get_num_threads()
+        parts = [where, str(self.dtype).removeprefix("torch.")]
+        return " · ".join(parts + ([f"{threads} thread{'' if threads == 1 else 's'}"] if self.device.type == "cpu" else []))
+
 
 def choose_compute(device: str = "auto", dtype: str = "auto") -> Compute:
     """Resolve "auto". Raises `ConfigError` for a device that is not there or an unknown precision."""
@@ -75,3 +83,8 @@ def _device(name: str) -> torch.device:
 def default_threads() -> int:
     """Physical cores: matrix products gain nothing from a core's second thread."""
     return max(1, psutil.cpu_count(logical=False) or os.cpu_count() or 1)
+
+
+def warm_up() -> None:
+    """Make an optimizer: torch imports its compiler for the first one, which takes a second or two that no run should pay."""
+    torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])

@@ -5,19 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PySide6.QtCore import QCoreApplication, QEvent
 from PySide6.QtWidgets import QApplication, QLineEdit, QVBoxLayout, QWidget
 from pytestqt.qtbot import QtBot
 
-from ui.actions import ActionRegistry
-from ui.jobs.runner import JobRunner
-from ui.notify import Notifier
+from ui.app import make_services
 from ui.panels import PANELS, Area, PanelPlace
-from ui.services import AppBus, Services
-from ui.settings import Folders, Settings
-from ui.theme import Theme
+from ui.services import Services
+from ui.settings import Folders, Preferences, Settings
 from workbench.core.control import Control
 from workbench.core.events import Event, Phase, Progress
 
@@ -25,13 +23,8 @@ from workbench.core.events import Event, Phase, Progress
 class FakeSession:
     """What the window itself asks of a session."""
 
-    device, dtype, threads = "cpu", "float32", 2
-
     def __init__(self) -> None:
-        self.warm = False
-
-    def warm_up(self) -> None:
-        self.warm = True
+        self.compute = SimpleNamespace(label="CPU · float32 · 2 threads", reason="float32")
 
 
 @pytest.fixture
@@ -44,16 +37,13 @@ def fake_session() -> FakeSession:
 def services(qapp: QApplication, qtbot: QtBot, tmp_path: Path) -> Iterator[Services]:
     """Services without an engine. Whatever still runs at the end of the test is stopped and waited for."""
     settings = Settings(Folders.find(tmp_path / "home"))
-    bus, theme = AppBus(), Theme(qapp, "light")
-    notify = Notifier(settings.value.log_lines)
-    made = Services(bus, JobRunner(bus), settings, notify, theme, ActionRegistry(theme))
-    bus.events.connect(notify.follow)
-    bus.job_finished.connect(notify.on_job_finished)
+    settings.value = Preferences(theme="light")
+    made = make_services(qapp, settings)
     yield made
     made.jobs.shutdown(save=False)
     qtbot.waitUntil(lambda: not made.jobs.jobs, timeout=5000)
-    theme.setParent(None)  # type: ignore[call-overload]
-    theme.deleteLater()
+    made.theme.setParent(None)  # type: ignore[call-overload]
+    made.theme.deleteLater()
     QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
 
 

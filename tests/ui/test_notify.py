@@ -60,7 +60,7 @@ class TestNotifier:
     def test_others_are_unexpected_and_keep_their_story(self, services: Services, qtbot: QtBot) -> None:
         with qtbot.waitSignal(services.notify.posted) as shown:
             services.notify.exception(ZeroDivisionError("by zero"))
-        assert shown.args[0].text == "Something unexpected happened."
+        assert shown.args[0].text == "Something unexpected happened (ZeroDivisionError)."
         assert "by zero" in shown.args[0].details
 
     def test_messages_of_many_threads_all_arrive(self, services: Services, qtbot: QtBot) -> None:

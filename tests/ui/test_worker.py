@@ -105,7 +105,7 @@ class TestFailure:
             raise RuntimeError("mat1 and mat2")
         except RuntimeError as error:
             failure = JobFailure.of(error)
-        assert failure.message == "Something unexpected happened."
+        assert failure.message == "Something unexpected happened (RuntimeError)."
         assert "mat1 and mat2" in failure.details
         assert "test_worker.py" in failure.details
         assert not failure.expected

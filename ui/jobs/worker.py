@@ -49,7 +49,7 @@ class JobFailure:
                 expected=True,
             )
         hint = "The rest of the window still works. Copy the details if you report this."
-        return cls("Something unexpected happened.", hint, story, kind)
+        return cls(f"Something unexpected happened ({kind}).", hint, story, kind)
 
 
 class EventWorker(QObject):
