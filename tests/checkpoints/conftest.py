@@ -133,10 +133,10 @@ def write_folder(folder: Path, tensors: Mapping[str, torch.Tensor], settings: Ma
 
 @pytest.fixture
 def make_gguf(tmp_path: Path) -> Callable[..., tuple[Path, Transformer]]:
-    """`make_gguf(config=…, seed=…, **write_gguf's)` -> (path, the model in it)."""
+    """`make_gguf({changes of the config}, **write_gguf's)` -> (path, the model in it)."""
 
-    def make(config: ModelConfig | None = None, **how: Any) -> tuple[Path, Transformer]:
-        model = build_model(config or small(), seed=1)
+    def make(config: Mapping[str, Any] | None = None, **how: Any) -> tuple[Path, Transformer]:
+        model = build_model(small(**(config or {})), seed=1)
         return write_gguf(tmp_path / "tiny.gguf", model, **how), model
 
     return make
@@ -144,15 +144,15 @@ def make_gguf(tmp_path: Path) -> Callable[..., tuple[Path, Transformer]]:
 
 @pytest.fixture
 def make_folder(tmp_path: Path) -> Callable[..., tuple[Path, Transformer]]:
-    """`make_folder(settings={…}, tensors=edit, shards=…)` -> (folder, the model in it)."""
+    """`make_folder(settings={…}, change=edit, shards=…)` -> (folder, the model in it)."""
 
     def make(
-        config: ModelConfig | None = None,
+        config: Mapping[str, Any] | None = None,
         settings: Mapping[str, Any] | None = None,
         change: Callable[[dict[str, torch.Tensor]], None] | None = None,
         shards: int = 1,
     ) -> tuple[Path, Transformer]:
-        model = build_model(config or small(), seed=1)
+        model = build_model(small(**(config or {})), seed=1)
         tensors = llama_tensors(model)
         if change:
             change(tensors)
