@@ -96,6 +96,8 @@ def read_json(path: Path, *, kind: str, version: int, migrations: Mapping[int, M
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileError(f"{path} does not exist.", hint="Check the path.") from None
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror}.", hint="Check its permissions.") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise FileError(f"{path} is not readable JSON ({error}).", hint="The file is damaged; restore it or delete it.") from error
     if not isinstance(data, dict) or data.pop("kind", None) != kind:
