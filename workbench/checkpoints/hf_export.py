@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from workbench.model import ModelConfig
 from workbench.tokenizers import BpeTokenizer, RustTokenizer, Tokenizer
 from workbench.tokenizers.rust import rust_from_spec
 
+_OTHER_PARTS = ["kinds of parts"]
+
 
 def fitting_family(config: ModelConfig, wanted: str | None) -> tuple[str, Family]:
     """The family (`wanted`, or the first) whose configuration says everything that `config` says.
@@ -32,7 +34,7 @@ def fitting_family(config: ModelConfig, wanted: str | None) -> tuple[str, Family
         lost[entry.name] = _lost(config, family)
         if not lost[entry.name]:
             return entry.name, family
-    name, fields = min(lost.items(), key=lambda item: len(item[1]))
+    name, fields = min(lost.items(), key=lambda item: (item[1] == _OTHER_PARTS, len(item[1])))
     raise ModelError(
         f"Hugging Face's {name} cannot express this model's {', '.join(fields)}.",
         hint="Save it as a workbench checkpoint, which keeps every architecture.",
@@ -47,7 +49,7 @@ def _lost(config: ModelConfig, family: Family) -> list[str]:
     try:
         back = from_dict(ModelConfig, {**family.read(Settings(family.write(config), "")), "tie_embeddings": config.tie_embeddings})
     except (ConfigError, ModelError, AttributeError):  # options of another kind of part, or an activation without a name
-        return ["kinds of parts"]
+        return _OTHER_PARTS
     ours, theirs = _resolved(config), _resolved(back)
     return [name for name in ours if ours[name] != theirs[name]]
 
@@ -120,14 +122,24 @@ def _write_json(path: Path, data: Mapping[str, Any]) -> None:
 
 def _pipeline(tokenizer: Tokenizer | None) -> Mapping[str, Any] | None:
     """The tokenizer as tokenizer.json; None for one that has no such form (bytes)."""
-    if isinstance(tokenizer, RustTokenizer):
-        return tokenizer.pipeline
-    if not isinstance(tokenizer, BpeTokenizer):
+    if isinstance(tokenizer, BpeTokenizer):
+        pipeline = rust_from_spec(tokenizer.spec, "").pipeline
+    elif isinstance(tokenizer, RustTokenizer):
+        pipeline = tokenizer.pipeline
+    else:
         return None
-    pipeline = dict(rust_from_spec(tokenizer.spec, "").pipeline)
-    if tokenizer.add_bos and tokenizer.bos_id is not None:
+    pipeline = {**pipeline, "model": _with_added(pipeline["model"], pipeline.get("added_tokens") or [])}
+    if tokenizer.add_bos and tokenizer.bos_id is not None and not pipeline.get("post_processor"):
         pipeline["post_processor"] = _begin(tokenizer.token_text(tokenizer.bos_id), tokenizer.bos_id)
     return pipeline
+
+
+def _with_added(model: Mapping[str, Any], added: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The pipeline's model with the added tokens in its vocabulary: those that are missing there would be given new ids."""
+    vocab = model["vocab"]
+    if not isinstance(vocab, dict):
+        return dict(model)
+    return {**model, "vocab": {**{token["content"]: token["id"] for token in added}, **vocab}}
 
 
 def _begin(token: str, id: int) -> dict[str, Any]:

@@ -1,0 +1,179 @@
+"""Every checkpoint format and every family keeps the promises of its registry."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from workbench.checkpoints import FORMATS, Format, load_checkpoint, save_checkpoint
+from workbench.checkpoints.families import GGUF_FAMILIES, HF_FAMILIES, Family
+from workbench.checkpoints.families.settings import Settings
+from workbench.checkpoints.formats import Content, find_format, savable
+from workbench.checkpoints.load import expected_shapes, parameters_of
+from workbench.checkpoints.table import Take, match, outgoing
+from workbench.core.errors import FileError, ModelError, WorkbenchError
+from workbench.core.fields import from_dict
+from workbench.core.registry import Registry
+from workbench.model import ModelConfig, build_model
+
+REGISTRIES: tuple[Registry[Any], ...] = (FORMATS, HF_FAMILIES, GGUF_FAMILIES)
+SIZES: dict[str, Any] = dict(vocab_size=32, n_layers=2, d_model=16, n_heads=2, max_positions=16)
+
+
+@pytest.mark.parametrize(("registry", "name"), [(r, e.name) for r in REGISTRIES for e in r])
+def test_is_described(registry: Registry[Any], name: str) -> None:
+    entry = registry[name]
+    assert entry.label
+    assert entry.help.endswith(".")
+    assert name == name.lower()
+
+
+# ---- formats -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=FORMATS.names())
+def format(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_recognising_never_raises(format: str, tmp_path: Path) -> None:
+    kind = FORMATS[format].make()
+    assert isinstance(kind, Format)
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "short").write_bytes(b"G")
+    (tmp_path / "folder").mkdir()
+    for name in ("empty", "short", "folder", "nowhere"):
+        assert kind.recognises(tmp_path / name) is False
+
+
+def test_junk_is_refused_with_a_sentence(format: str, tmp_path: Path) -> None:
+    kind = FORMATS[format].make()
+    (tmp_path / "junk").write_bytes(b"junk" * 10)
+    (tmp_path / "folder").mkdir()
+    for name in ("junk", "folder", "nowhere"):
+        with pytest.raises(WorkbenchError) as caught:
+            kind.open(tmp_path / name)
+        assert isinstance(caught.value, (FileError, ModelError))
+        assert caught.value.hint
+
+
+@pytest.mark.parametrize("name", savable())
+def test_what_is_saved_is_recognised_by_that_format_alone_and_equal(name: str, tmp_path: Path) -> None:
+    model = build_model(ModelConfig(**SIZES), seed=1)
+    report = save_checkpoint(model, None, None, tmp_path / "out", format=name)
+    assert report.max_abs_logit_difference == 0
+    assert find_format(tmp_path / "out") == (name, tmp_path / "out")
+    assert [e.name for e in FORMATS if e.make().recognises(tmp_path / "out")] == [name]
+    again = load_checkpoint(tmp_path / "out").model.state_dict()
+    assert all(torch.equal(again[key], value) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", [n for n in FORMATS.names() if n not in savable()])
+def test_a_format_that_cannot_save_says_so(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError):
+        list(FORMATS[name].make().save(Content(build_model(ModelConfig(**SIZES))), tmp_path / "out", None))
+
+
+def test_a_format_registered_at_run_time_opens_paths(tmp_path: Path) -> None:
+    class Shout(Format):
+        def recognises(self, path: Path) -> bool:
+            return path.suffix == ".shout"
+
+        def open(self, path: Path) -> Any:
+            raise ModelError("Opened by the new format.")
+
+    FORMATS.register("shout", label="Shout", help="a file for this test.")(Shout)
+    try:
+        (tmp_path / "a.shout").write_text("!")
+        with pytest.raises(ModelError, match="Opened by the new format"):
+            load_checkpoint(tmp_path / "a.shout")
+    finally:
+        FORMATS.unregister("shout")
+
+
+# ---- families ----------------------------------------------------------------------------------------------------
+
+
+def families() -> Iterator[tuple[Registry[Family], str]]:
+    for registry in (HF_FAMILIES, GGUF_FAMILIES):
+        for entry in registry:
+            yield registry, entry.name
+
+
+def config_of(registry: Registry[Family], name: str) -> ModelConfig:
+    """A small model that the family can hold: the defaults of its own reader where it writes, else LLaMA's."""
+    llama: dict[str, Any] = dict(n_kv_heads=1, d_ff=24, tie_embeddings=False)
+    extra: dict[str, dict[str, Any]] = {
+        "gpt2": dict(
+            position="learned", norm="layernorm", mlp="gelu_tanh", attention_bias=True, attention_out_bias=True, mlp_bias=True,
+            tie_embeddings=False,
+        ),
+        "qwen2": {**llama, "attention_bias": True},
+        "qwen3": {**llama, "qk_norm": True},
+    }  # fmt: skip
+    return ModelConfig(**SIZES, **extra.get(name, llama))
+
+
+@pytest.mark.parametrize(("registry", "name"), list(families()))
+def test_a_table_has_one_place_for_every_parameter_and_one_parameter_for_every_place(registry: Registry[Family], name: str) -> None:
+    family = registry[name].make()
+    config = config_of(registry, name)
+    parameters = parameters_of(build_model(config, seed=1))
+    tensors = outgoing(family.table, config, parameters)
+    found = match(family.table, [t.name for t in tensors], family.prefix)
+    assert not found.unknown
+    assert not found.dropped
+    assert sorted(to for move in found.moves for to in move.to) == sorted(expected_shapes(config))
+    for key in (t.name for t in tensors):
+        assert len(match({k: v for k, v in family.table.items() if match({k: v}, [key]).moves}, [key]).moves) == 1
+
+
+@pytest.mark.parametrize(("registry", "name"), list(families()))
+def test_taking_apart_undoes_putting_together(registry: Registry[Family], name: str) -> None:
+    family = registry[name].make()
+    config = config_of(registry, name)
+    parameters = parameters_of(build_model(config, seed=1))
+    for parameter in parameters.values():
+        parameter.normal_()  # biases and gains too, so that a swapped pair shows
+    for tensor in outgoing(family.table, config, parameters):
+        whole = tensor.make()
+        assert (tuple(whole.shape), whole.dtype) == (tensor.shape, tensor.dtype)
+        (move,) = match(family.table, [tensor.name], family.prefix).moves
+        view = whole.t() if move.take.transposed else whole
+        for to, rows in zip(move.to, move.take.rows(config, [parameters[to].shape[0] for to in move.to]), strict=True):
+            assert torch.equal(view if rows is None else view[torch.from_numpy(rows)], parameters[to]), to
+
+
+@pytest.mark.parametrize(("registry", "name"), list(families()))
+def test_no_key_fits_two_patterns(registry: Registry[Family], name: str) -> None:
+    table = registry[name].make().table
+    for text, entry in table.items():
+        key = text.replace("{n}", "7").replace("{p}", "weight")
+        fitting = [other for other in table if match({other: table[other]}, [key]).unknown == []]
+        assert fitting == [text]
+        assert entry is None or isinstance(entry, (str, Take))
+
+
+@pytest.mark.parametrize("name", [e.name for e in HF_FAMILIES if e.make().write is not None])
+def test_reading_undoes_writing(name: str) -> None:
+    family = HF_FAMILIES[name].make()
+    config = config_of(HF_FAMILIES, name)
+    assert family.write is not None
+    assert family.architecture
+    written = family.write(config)
+    assert written["tie_word_embeddings"] is False
+    back = from_dict(ModelConfig, {**family.read(Settings(written, "config.json")), "tie_embeddings": False})
+    assert back.problems() == []
+    worked_out = dict(n_kv_heads=config.kv_heads, head_dim=config.head_width, d_ff=config.hidden, final_norm=True)
+    assert dataclasses.replace(back, **worked_out) == dataclasses.replace(config, **worked_out)
+
+
+@pytest.mark.parametrize(("registry", "name"), list(families()))
+def test_an_empty_configuration_is_a_model_error(registry: Registry[Family], name: str) -> None:
+    with pytest.raises(ModelError):
+        registry[name].make().read(Settings({}, "nothing"))
