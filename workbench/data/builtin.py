@@ -6,6 +6,7 @@ import ast
 import hashlib
 import importlib.resources
 import inspect
+import os
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,14 +47,20 @@ def stdlib_docstrings(limit: int = 2_000_000, root: Path | None = None) -> Itera
     a fair sample. `root` is the folder to read, by default the running interpreter's standard library.
     """
     root = Path(sysconfig.get_paths()["stdlib"]) if root is None else root
-    paths = [p for p in root.rglob("*.py") if not _NO_LIBRARY.intersection(p.relative_to(root).parts)]
     total = 0
-    for path in sorted(paths, key=lambda p: hashlib.sha1(p.relative_to(root).as_posix().encode()).digest()):
+    for path in sorted(_modules(root), key=lambda p: hashlib.sha1(p.relative_to(root).as_posix().encode()).digest()):
         for example in _docstrings(path, path.relative_to(root).as_posix()):
             yield example
             total += len(example.text)
             if total >= limit:
                 return
+
+
+def _modules(root: Path) -> Iterator[Path]:
+    """Python files below `root`, without going into folders that are no library."""
+    for folder, inner, files in os.walk(root):
+        inner[:] = [name for name in inner if name not in _NO_LIBRARY]
+        yield from (Path(folder, name) for name in files if name.endswith(".py"))
 
 
 def _docstrings(path: Path, name: str) -> Iterator[TextExample]:
