@@ -43,6 +43,22 @@ def test_docstrings_come_with_their_names_and_nothing_is_imported(tmp_path: Path
     assert [(e.file, e.row) for e in found] == [("pack/__init__.py", 1), ("pack/__init__.py", 3), ("pack/__init__.py", 5)]
 
 
+def test_files_are_parsed_part_by_part_and_lines_still_count_from_the_top(tmp_path: Path) -> None:
+    long = "Long enough to be kept, because it goes on and on for more than eighty characters in one line of text."
+    plain = f'"""{long}"""\n\n@first(\n    1)\n@second\ndef one():\n    """{long}"""\n\nasync def two():\n    """{long}"""\n'
+    tricky = f'def one():\n    """{long}\ndef not_code():\n    """\n\nclass Two:\n    """{long}"""\n'
+    (tmp_path / "plain.py").write_text(plain, encoding="utf-8")
+    (tmp_path / "tricky.py").write_text(tricky, encoding="utf-8")
+    found = {(e.file, e.row, e.text.partition("\n")[0]) for e in stdlib_docstrings(root=tmp_path)}
+    assert found == {
+        ("plain.py", 1, "module plain"),
+        ("plain.py", 6, "plain.one()"),
+        ("plain.py", 9, "plain.two()"),
+        ("tricky.py", 1, "tricky.one()"),
+        ("tricky.py", 6, "class tricky.Two"),
+    }
+
+
 def test_this_machines_corpus_is_large_varied_and_always_the_same() -> None:
     found = list(itertools.islice(stdlib_docstrings(), 300))
     assert found == list(itertools.islice(stdlib_docstrings(), 300))

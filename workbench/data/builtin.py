@@ -67,25 +67,51 @@ def _docstrings(path: Path, name: str) -> Iterator[TextExample]:
     try:
         if path.stat().st_size > _LARGEST_FILE:
             return
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, SyntaxError, ValueError):
+        source = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
         return  # a distribution's own file may be of any kind; the corpus is the rest
     module = name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-    for title, line, text in _documented(tree, module):
+    try:
+        found = [documented for first, part in _parts(source) for documented in _documented(ast.parse(part), module, first)]
+    except (SyntaxError, ValueError):  # a string that looks like code was cut, or the file is broken
+        try:
+            found = list(_documented(ast.parse(source), module, 1))
+        except (SyntaxError, ValueError):
+            return
+    for title, line, text in found:
         if len(text) >= _LEAST:
             yield TextExample(f"{title}\n\n{text}\n", name, line)
 
 
-def _documented(node: ast.Module | ast.ClassDef, prefix: str) -> Iterator[tuple[str, int, str]]:
-    """(title, line, docstring) of a module or class and all that it defines."""
+def _parts(source: str) -> Iterator[tuple[int, str]]:
+    """(first line, text) of what comes before the first definition, then of each definition at the left margin.
+
+    Small trees are gone before the garbage collector counts them among the old: whole files made it stop everything for
+    0.1 s again and again.
+    """
+    part: list[str] = []
+    first, decorated = 1, False
+    for number, line in enumerate(source.splitlines(keepends=True), 1):
+        begins = line.startswith(("class ", "def ", "async def "))
+        if part and not decorated and (begins or line.startswith("@")):
+            yield first, "".join(part)
+            part, first = [], number
+        decorated = not begins and (decorated or line.startswith("@"))
+        part.append(line)
+    yield first, "".join(part)
+
+
+def _documented(node: ast.Module | ast.ClassDef, prefix: str, first: int) -> Iterator[tuple[str, int, str]]:
+    """(title, line, docstring) of a module or class and all that it defines; line 1 of the tree is line `first`."""
     own = ast.get_docstring(node, clean=False)
-    if own:
-        kind = "class " if isinstance(node, ast.ClassDef) else "module "
-        yield kind + prefix, getattr(node, "lineno", 1), inspect.cleandoc(own)
+    if own and isinstance(node, ast.ClassDef):
+        yield f"class {prefix}", node.lineno + first - 1, inspect.cleandoc(own)
+    elif own and first == 1:
+        yield f"module {prefix}", 1, inspect.cleandoc(own)
     for child in node.body:
         if isinstance(child, ast.ClassDef):
-            yield from _documented(child, f"{prefix}.{child.name}")
+            yield from _documented(child, f"{prefix}.{child.name}", first)
         elif isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
             text = ast.get_docstring(child, clean=False)
             if text:
-                yield f"{prefix}.{child.name}({ast.unparse(child.args)})", child.lineno, inspect.cleandoc(text)
+                yield f"{prefix}.{child.name}({ast.unparse(child.args)})", child.lineno + first - 1, inspect.cleandoc(text)
