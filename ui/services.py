@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, Signal
 
+from ui.runtime import RuntimeOptions
 from workbench.core.errors import BusyError
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ class Services:
     actions: ActionRegistry
     session: Any = None
     """workbench.session.Session; None until `bus.engine_ready`."""
+    runtime: RuntimeOptions = field(default_factory=RuntimeOptions)
+    """What acts on the next message; shared by the chat and the architecture panel."""
+    models: Any = None
+    """ui.models.ModelController: the one place that fetches, loads and unloads models."""
 
     @property
     def engine(self) -> Any:
