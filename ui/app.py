@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import logging
 import os
 import signal
@@ -36,6 +37,7 @@ from workbench.core.events import Event, Phase, Progress
 DESKTOP_FILE: Final = "llm-workbench"
 SWITCH_INTERVAL_S: Final = 0.001
 """Python hands the interpreter over this often: the GUI waits at most that long for a worker's Python code."""
+FORGET_MS: Final = 40
 LAST_WAIT_S: Final = 5.0
 SETTLE_MS: Final = 400
 """Before a screenshot, so that panels have drawn what the engine told them."""
@@ -98,6 +100,9 @@ class Program(QObject):
         self._launch = launch
         self._make_session = make_session
         self.exit_code = 0
+        # PySide reads the source of every module imported after it, and Python keeps the lines: 90 MiB for torch.
+        self._forget_sources = QTimer(self, interval=FORGET_MS)
+        self._forget_sources.timeout.connect(linecache.clearcache)
         settings = Settings(Folders.find(launch.home))
         self.services = make_services(app, settings)
         self.window = Window(self.services)
@@ -123,12 +128,14 @@ class Program(QObject):
 
     @Slot()
     def _start_engine(self) -> None:
+        self._forget_sources.start()
         self.services.jobs.start(
             "The engine",
             partial(load_engine, self._make_session, self.services.settings),
             "background",
             on_done=self._on_engine,
             on_failed=self._on_engine_failed,
+            on_finished=self._forget_sources.stop,
         )
 
     def _on_engine(self, session: Any) -> None:

@@ -165,7 +165,7 @@ class Commands(QObject):
     # ---- help ----------------------------------------------------------------------------------------------------
 
     def _explain_field(self) -> None:
-        widget = QApplication.focusWidget()
+        widget = QApplication.focusWidget() or self._window.focusWidget()
         shown = widget
         while widget is not None and not (widget.whatsThis() or widget.toolTip()):
             widget = widget.parentWidget()

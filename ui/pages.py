@@ -118,7 +118,7 @@ class ShortcutsDialog(QDialog):
             head.setFont(0, font)
             for command in rows:
                 keys = "  or  ".join(k.toString(QKeySequence.SequenceFormat.NativeText) for k in command.shortcuts())
-                head.addChild(QTreeWidgetItem([command.info.plain_text.lstrip("0123456789 "), keys]))
+                head.addChild(QTreeWidgetItem([command.info.plain_text, keys]))
             if rows:
                 self.tree.addTopLevelItem(head)
         self.tree.expandAll()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from PySide6.QtCore import QEvent, QModelIndex, QObject, QPersistentModelIndex, QRect, QSize, Qt, Slot
 from PySide6.QtGui import QFont, QKeyEvent, QPainter, QPaintEvent, QPalette, QStandardItem, QStandardItemModel
@@ -32,6 +32,9 @@ def match(query: str, text: str) -> int | None:
         before = now
     cost = min(before, default=never)
     return None if cost >= never else cost * 100 + size
+
+
+MENU_COST: Final = 2_000
 
 
 class _Row(QStyledItemDelegate):
@@ -137,7 +140,7 @@ class CommandPalette(QDialog):
 
     @Slot(str)
     def _refill(self, query: str) -> None:
-        found = [(match(query, _text(c)), n, c) for n, c in enumerate(self._actions) if c.info.id != "app.palette"]
+        found = [(_score(query, c), n, c) for n, c in enumerate(self._actions) if c.info.id != "app.palette"]
         ordered = sorted((bool(c.reason), score if query else 0, n) for score, n, c in found if score is not None)
         commands = list(self._actions)
         self._model.clear()
@@ -161,6 +164,15 @@ class CommandPalette(QDialog):
         if command is not None and command.isEnabled():
             self.close()
             command.trigger()
+
+
+def _score(query: str, command: Command) -> int | None:
+    """A command's own words count before the name of its menu."""
+    own = match(query, command.info.plain_text)
+    if own is not None:
+        return own
+    whole = match(query, _text(command))
+    return None if whole is None else whole + MENU_COST
 
 
 def _text(command: Command) -> str:

@@ -75,7 +75,7 @@ class StatusBar(QStatusBar):
         self._cache_bytes: float | None = None
         self.setSizeGripEnabled(False)
         self.setFont(tabular(self.font()))
-        self.device = Cell("Device", "Where models are computed, and the format of their weights.")
+        self.device = Cell("Device", "Where models are computed, and the format of their weights.", grows=False)
         self.model = Cell("Model", "The model in use and its number of parameters.", grows=False)
         self.memory = Cell("Memory", "Memory of this program, and what is free on this computer. Measured every 2 s.")
         self.cache = Cell("KV cache", "Bytes of the keys and values of the running conversation, measured on the tensors.")

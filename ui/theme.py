@@ -112,6 +112,7 @@ def style_sheet(c: Colours) -> str:
     QMainWindow::separator {{ background: {c.window}; width: {SMALL}px; height: {SMALL}px; }}
     QMainWindow::separator:hover {{ background: {c.accent}; }}
     QStatusBar::item {{ border: none; }}
+    QDialogButtonBox {{ dialogbuttonbox-buttons-have-icons: 0; }}
     """
 
 

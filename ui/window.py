@@ -247,11 +247,11 @@ class Window(QMainWindow):
             entry, place = PANELS[name], PANELS.place(name)
             keys = place.shortcut or (f"Ctrl+{number}" if number <= 9 else "")
             actions.add(
-                f"go.{name}", f"&{number}  {entry.label}" if number <= 9 else entry.label, partial(self.show_panel, name),
+                f"go.{name}", entry.label, partial(self.show_panel, name),
                 tooltip=f"Go to {entry.label}: {entry.help}", menu="View/Go to", shortcut=keys, icon=place.icon,
             )  # fmt: skip
             shown = actions.add(
-                f"show.{name}", entry.label, partial(self._set_shown, name), tooltip=f"Show or hide {entry.label}.", menu="View/Panels",
+                f"show.{name}", entry.label, partial(self._set_shown, name), tooltip=f"Show or hide {entry.label}.", menu="View/Show",
                 checkable=True,
             )  # fmt: skip
             if name in self.docks:

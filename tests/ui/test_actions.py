@@ -162,6 +162,15 @@ class TestPalette:
         assert heard == ["reset"]
         assert not palette.isVisible()
 
+    def test_a_commands_own_words_count_before_its_menus(self, services: Services, host: QMainWindow) -> None:
+        for id in ("app.settings", "view.larger"):
+            services.actions.bind(id, lambda: None)
+        services.actions.add("x.show", "Fine-tune", lambda: None, tooltip="Show it.", menu="View/Show")
+        palette = self._open(services, host)
+        palette.filter.setText("st")
+        assert self._texts(palette)[0] == "Edit: Settings"
+        palette.close()
+
     def test_arrow_keys_choose(self, services: Services, host: QMainWindow, qtbot: QtBot) -> None:
         palette = self._open(services, host)
         qtbot.keyClick(palette.filter, Qt.Key.Key_Down)

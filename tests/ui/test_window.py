@@ -32,7 +32,10 @@ from ui.window import LEAST_SIZE, TITLE, Window
 from workbench.core.errors import DataError
 
 NAMED = (QAbstractButton, QLineEdit, QAbstractSpinBox, QComboBox, QAbstractSlider, QTextEdit, QPlainTextEdit, QAbstractItemView, QTabBar)
-pytestmark = pytest.mark.qt_log_ignore("This plugin does not support raise")  # offscreen, about floating docks
+pytestmark = [
+    pytest.mark.xvfb,
+    pytest.mark.qt_log_ignore("This plugin does not support raise"),  # offscreen, about floating docks
+]
 MakeWindow = Callable[[], Window]
 
 
@@ -306,6 +309,20 @@ class TestCommands:
         assert actions["model.open_file"].reason == "The engine is still loading."
         window.services.bus.engine_ready.emit(fake_session)
         assert actions["model.open_file"].isEnabled()
+
+    def test_help_explains_the_focused_field_or_what_holds_it(self, window: Window, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
+        told: list[str] = []
+        monkeypatch.setattr("ui.commands.QWhatsThis.showText", lambda where, text, widget: told.append(text))
+        window.services.actions["go.chat"].trigger()
+        with qtbot.waitSignal(window.services.notify.posted) as hint:
+            window.services.actions["help.field"].trigger()
+        assert "F1" in hint.args[0].text
+        panel: Any = window.panels["chat"]
+        panel.setWhatsThis("What a chat is.")
+        window.services.actions["help.field"].trigger()
+        panel.edit.setToolTip("What is sent.")
+        window.services.actions["help.field"].trigger()
+        assert told == ["What a chat is.", "What is sent."]
 
     @pytest.mark.parametrize("id", ["app.settings", "help.shortcuts", "help.about"])
     def test_pages_open_without_blocking(self, window: Window, qtbot: QtBot, id: str) -> None:
