@@ -105,8 +105,9 @@ def llama_tensors(model: Transformer) -> dict[str, torch.Tensor]:
     renamed = {}
     for name, tensor in parameters_of(model).items():
         for ours, theirs in (
-            ("embedding.", "model.embed_tokens."), ("blocks.", "model.layers."), ("final_norm.", "model.norm."), (".attention.", ".self_attn."),
-            (".residual.attention_norm.", ".input_layernorm."), (".residual.mlp_norm.", ".post_attention_layernorm."),
+            ("embedding.", "model.embed_tokens."), ("blocks.", "model.layers."), ("final_norm.", "model.norm."),
+            (".attention.", ".self_attn."), (".residual.attention_norm.", ".input_layernorm."),
+            (".residual.mlp_norm.", ".post_attention_layernorm."),
         ):  # fmt: skip
             name = name.replace(ours, theirs)
         renamed[name] = tensor.contiguous().clone()

@@ -84,7 +84,7 @@ def test_a_tensor_of_its_own_outlives_the_file(tmp_path: Path) -> None:
 def test_a_file_cut_anywhere_is_a_file_error(make_gguf: MakeGGUF, tmp_path: Path) -> None:
     whole = make_gguf()[0].read_bytes()
     cut = tmp_path / "cut.gguf"
-    places = sorted({*range(0, 64), *range(64, len(whole), 997), len(whole) - 40})
+    places = sorted({*range(64), *range(64, len(whole), 997), len(whole) - 40})
     for length in places:
         cut.write_bytes(whole[:length])
         with pytest.raises(FileError) as caught:
