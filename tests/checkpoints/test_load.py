@@ -12,7 +12,7 @@ import pytest
 import torch
 from gguf.constants import GGMLQuantizationType
 
-from workbench.checkpoints import Loaded, load_checkpoint, load_events
+from workbench.checkpoints import Loaded, inspect_checkpoint, load_checkpoint, load_events
 from workbench.core.control import Control
 from workbench.core.errors import FileError, ModelError, WorkbenchError
 from workbench.core.events import Notice, Progress
@@ -280,6 +280,21 @@ def test_a_tokenizer_larger_than_the_model_is_noticed(make_folder: Make) -> None
     }
     (folder / "tokenizer.json").write_text(json.dumps(pipeline))
     assert any("has 301 tokens, the model only 272" in n for n in load_checkpoint(folder).notices)
+
+
+# ---- before loading ----------------------------------------------------------------------------------------------
+
+
+def test_inspecting_tells_what_loading_would_give(make_gguf: Make, make_folder: Make) -> None:
+    for path, dtype in ((make_gguf()[0], torch.float32), (make_folder(change=to_bfloat16)[0], torch.bfloat16)):
+        header, loaded = inspect_checkpoint(path), load_checkpoint(path)
+        assert (header.config, header.source, header.chat_template) == (loaded.config, loaded.source, loaded.chat_template)
+        assert header.dtype == dtype
+
+
+def test_inspecting_finds_what_does_not_belong_together(make_folder: Make) -> None:
+    with pytest.raises(ModelError, match="lacks tensors"):
+        inspect_checkpoint(make_folder(settings={"num_hidden_layers": 3})[0])
 
 
 # ---- progress and stopping ---------------------------------------------------------------------------------------

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from workbench.checkpoints import FORMATS, Format, load_checkpoint, save_checkpoint
 from workbench.checkpoints.families import GGUF_FAMILIES, HF_FAMILIES, Family
@@ -94,6 +96,32 @@ def test_a_format_registered_at_run_time_opens_paths(tmp_path: Path) -> None:
             load_checkpoint(tmp_path / "a.shout")
     finally:
         FORMATS.unregister("shout")
+
+
+def test_a_family_registered_at_run_time_is_a_table_and_two_functions(tmp_path: Path) -> None:
+    """Names of its own, and q, k and v in one matrix head by head, as GPT-NeoX keeps them."""
+
+    def head_by_head(config: ModelConfig) -> list[np.ndarray[Any, Any]]:
+        heads, width = config.n_heads, config.head_width
+        rows = np.arange(3 * heads * width).reshape(heads, 3, width)
+        return [rows[:, i].reshape(-1) for i in range(3)]
+
+    llama = HF_FAMILIES["llama"].make()
+    attention = "model.layers.{n}.self_attn."
+    table = {key: entry for key, entry in llama.table.items() if not key.startswith(tuple(f"{attention}{x}_proj" for x in "qkv"))}
+    table[attention + "fused.{p}"] = Take(tuple(f"blocks.{{n}}.attention.{x}_proj.{{p}}" for x in "qkv"), order=head_by_head)
+    HF_FAMILIES.register("fused", label="Fused", help="A family for this test.")(lambda: dataclasses.replace(llama, table=table))
+    try:
+        model = build_model(ModelConfig(**SIZES), seed=1)
+        report = save_checkpoint(model, None, None, tmp_path / "out", format="hf", family="fused")
+        assert (report.family, report.max_abs_logit_difference) == ("fused", 0)
+        fused = load_file(tmp_path / "out" / "model.safetensors")["model.layers.0.self_attn.fused.weight"]
+        attention_0 = model.blocks[0].attention
+        assert torch.equal(fused[:8], attention_0.q_proj.weight[:8])
+        assert torch.equal(fused[8:16], attention_0.k_proj.weight[:8])
+        assert torch.equal(fused[24:32], attention_0.q_proj.weight[8:])
+    finally:
+        HF_FAMILIES.unregister("fused")
 
 
 # ---- families ----------------------------------------------------------------------------------------------------

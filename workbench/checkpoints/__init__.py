@@ -9,8 +9,11 @@ A format is one file and one import below; a family of files is one file in `fam
 from workbench.checkpoints import workbench as _workbench  # noqa: F401, I001 - formats are asked in the order they are imported
 from workbench.checkpoints import hf as _hf  # noqa: F401
 from workbench.checkpoints import gguf as _gguf  # noqa: F401
-from workbench.checkpoints.formats import FORMATS, Format, Loaded, Source
-from workbench.checkpoints.load import load_checkpoint, load_events
+from workbench.checkpoints.formats import FORMATS, Format, Header, Loaded, Source
+from workbench.checkpoints.load import inspect_checkpoint, load_checkpoint, load_events, read_config
 from workbench.checkpoints.save import SaveReport, save_checkpoint, save_events
 
-__all__ = ["FORMATS", "Format", "Loaded", "SaveReport", "Source", "load_checkpoint", "load_events", "save_checkpoint", "save_events"]
+__all__ = [
+    "FORMATS", "Format", "Header", "Loaded", "SaveReport", "Source", "inspect_checkpoint", "load_checkpoint", "load_events", "read_config",
+    "save_checkpoint", "save_events",
+]  # fmt: skip

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from workbench.checkpoints.table import Table
 from workbench.checkpoints.tensors import TensorFile
 from workbench.core.errors import FileError, ModelError
@@ -27,6 +29,17 @@ class Source:
     family: str
     nbytes: int
     name: str
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is known of a checkpoint before its weights are read. `dtype` is that of the weights once decoded."""
+
+    config: ModelConfig
+    source: Source
+    dtype: torch.dtype
+    chat_template: str | None
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

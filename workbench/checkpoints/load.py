@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from workbench.checkpoints.fill import fill, same_values
-from workbench.checkpoints.formats import FORMATS, Loaded, Opened, find_format
+from workbench.checkpoints.formats import FORMATS, Header, Loaded, Opened, find_format
 from workbench.checkpoints.table import EMBEDDING, HEAD, Matched, check, match
 from workbench.core.control import Control
 from workbench.core.errors import ConfigError, ModelError, WorkbenchError
@@ -57,21 +57,50 @@ def load_events(
     return loaded
 
 
+def read_config(path: str | Path) -> ModelConfig:
+    """The architecture of a checkpoint, from its headers alone. Raises as `inspect_checkpoint` does."""
+    return inspect_checkpoint(path).config
+
+
+def inspect_checkpoint(path: str | Path) -> Header:
+    """What a checkpoint holds, from its headers: checked as for loading, and no weight is kept in memory.
+
+    Raises as `load_checkpoint` does, except for faults that only show in the weights themselves or in the tokenizer.
+    """
+    name, place = find_format(Path(path).expanduser())
+    opened = FORMATS[name].make().open(place)
+    try:
+        matched, config = _fitted(opened)
+        return Header(config, opened.source, _own_dtype(opened, matched), opened.chat_template, tuple(opened.notices))
+    finally:
+        opened.file.close()
+
+
+def _fitted(opened: Opened) -> tuple[Matched, ModelConfig]:
+    """Names, architecture and shapes, proven to belong together; nothing of the claimed size was allocated."""
+    matched = match(opened.table, opened.file.infos, opened.prefix)
+    config = _config(opened, matched)
+    check(opened.table, matched, opened.file.infos, expected_shapes(config), opened.source.path.name)
+    return matched, config
+
+
+def _own_dtype(opened: Opened, matched: Matched) -> torch.dtype:
+    """The dtype of the file's embedding, once decoded."""
+    move = matched.move_to(EMBEDDING)
+    return opened.file.infos[move.source].dtype if move else torch.float32
+
+
 def _assemble(
     opened: Opened, device: torch.device | str, dtype: torch.dtype | None, control: Control
 ) -> Generator[Event, None, Loaded | None]:
     where = opened.source.path.name
-    matched = match(opened.table, opened.file.infos, opened.prefix)
-    config = _config(opened, matched)
-    check(opened.table, matched, opened.file.infos, expected_shapes(config), where)
+    matched, config = _fitted(opened)
     tokenizer = opened.read_tokenizer()
     if tokenizer is not None:
         opened.notices += [*tokenizer.notes, *_vocabulary_notice(tokenizer, config)]
     for message in opened.notices:
         yield Notice(message=message)
-    own = opened.file.infos[move.source].dtype if (move := matched.move_to(EMBEDDING)) else torch.float32
-    # Nothing of the size that the file claims was allocated before this line, and what it claims has been compared with what it holds.
-    model = _build(config, device, dtype or own, where)
+    model = _build(config, device, dtype or _own_dtype(opened, matched), where)
     total = sum(opened.file.infos[m.source].nbytes for m in matched.moves)
     message, done = f"Loading {opened.source.name}", 0
     yield Progress(message=message, done=0, total=total, unit="B")
