@@ -25,6 +25,7 @@ from ui.crash import LAST, LOG_FILE, CrashGuard, log_to_file
 from ui.garbage import Collector
 from ui.jobs.runner import JobRunner
 from ui.jobs.worker import JobFailure
+from ui.models import ModelController
 from ui.notify import FILE, Hooks, LogHandler, Notifier
 from ui.services import AppBus, Services
 from ui.settings import Folders, Settings
@@ -88,7 +89,9 @@ def make_services(app: QApplication, settings: Settings) -> Services:
     notify = Notifier(settings.value.log_lines)
     bus.events.connect(notify.follow)
     bus.job_finished.connect(notify.on_job_finished)
-    return Services(bus, JobRunner(bus), settings, notify, theme, ActionRegistry(theme))
+    services = Services(bus, JobRunner(bus), settings, notify, theme, ActionRegistry(theme))
+    services.models = ModelController(services)
+    return services
 
 
 class Program(QObject):

@@ -68,6 +68,10 @@ class Preferences:
     enter_sends: bool = setting(
         True, label="Enter sends", group="Chat", help="Enter sends a message and Shift+Enter starts a new line; off, Ctrl+Enter sends."
     )
+    load_last_model: bool = setting(
+        True, label="Load the last model at start", group="Engine",
+        help="Loads the model used last (or the starter model) as soon as the engine is ready, so that a chat can begin at once.",
+    )  # fmt: skip
     device: str = pick(
         DEVICES, "auto", label="Device", group="Engine", key="device", help="Where models are computed. Takes effect at the next start."
     )

@@ -24,7 +24,13 @@ class FakeSession:
     """What the window itself asks of a session."""
 
     def __init__(self) -> None:
-        self.compute = SimpleNamespace(label="CPU · float32 · 2 threads", reason="float32")
+        self.compute = SimpleNamespace(label="CPU · float32 · 2 threads", reason="float32", dtype="torch.float32")
+        self.model: object = None
+
+    def load(self, model: object, control: Control) -> Generator[Event, None, object]:
+        """Loads nothing."""
+        yield Phase(word="Loading")
+        return None
 
 
 @pytest.fixture

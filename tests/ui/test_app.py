@@ -51,7 +51,7 @@ class TestStart:
         program.services.bus.engine_ready.connect(lambda session: order.append("ready"))
         with qtbot.waitSignal(program.services.bus.open_model, timeout=5000) as opened:
             program.start()
-        assert order == ["painted", "engine, with True panels", "ready"]
+        assert order[:3] == ["painted", "engine, with True panels", "ready"]
         assert opened.args == [Path("some.gguf")]
         assert program.services.engine is fake_session
 
