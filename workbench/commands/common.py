@@ -1,0 +1,86 @@
+"""Flags and steps that several verbs share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workbench.commands.base import Console
+from workbench.core.errors import ConfigError, WorkbenchError
+from workbench.core.fields import with_text
+from workbench.core.flags import add_flags, from_flags
+
+if TYPE_CHECKING:
+    from workbench.model import ModelConfig
+    from workbench.session import Session
+
+
+def compute_flags(parser: argparse.ArgumentParser) -> None:
+    """`--device --dtype --threads`."""
+    from workbench.requests import ComputeConfig
+
+    add_flags(parser, ComputeConfig)
+
+
+def model_argument(parser: argparse.ArgumentParser) -> None:
+    text = "A library name (starter), a Hugging Face folder, a GGUF file, or our own checkpoint."
+    parser.add_argument("model", metavar="MODEL", help=text)
+
+
+def adapter_flag(parser: argparse.ArgumentParser) -> None:
+    text = "An adapter folder in PEFT's format, and how strongly it acts (1 as trained)."
+    parser.add_argument("--adapter", metavar="DIR[:STRENGTH]", help=text)
+
+
+def open_session(args: argparse.Namespace) -> Session:
+    """A session with the flags of `compute_flags`."""
+    from workbench.requests import ComputeConfig
+    from workbench.session import Session
+
+    compute = from_flags(ComputeConfig, args)
+    return Session(args.home, compute.device, compute.dtype, compute.threads)
+
+
+def open_model(args: argparse.Namespace, console: Console) -> Session:
+    """A session with `args.model` loaded and `args.adapter`, if any, in force."""
+    session = open_session(args)
+    if console.follow(session.load(args.model, console.control)) is None:
+        raise WorkbenchError("Loading was stopped.")
+    if getattr(args, "adapter", None):
+        path, strength = split_strength(args.adapter)
+        session.use_adapter(path, strength)
+    return session
+
+
+def split_strength(text: str) -> tuple[Path, float]:
+    """"DIR:0.5" -> (DIR, 0.5); without a number the strength is 1."""
+    folder, colon, number = text.rpartition(":")
+    if colon and folder:
+        try:
+            return Path(folder).expanduser(), float(number)
+        except ValueError:
+            pass  # a colon in the path, not a strength
+    return Path(text).expanduser(), 1.0
+
+
+def preset_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--preset", metavar="NAME", help="A named architecture instead of a model on disk.")
+    text = "Override an architecture field, such as position=alibi or norm.eps=1e-6; repeatable."
+    parser.add_argument("--set", metavar="FIELD=VALUE", action="append", default=[], dest="changes", help=text)
+
+
+def preset_config(name: str) -> ModelConfig:
+    """The config of a preset; `ConfigError` listing the names when there is none."""
+    from workbench.model import PRESETS
+
+    if name not in PRESETS:
+        raise ConfigError(f"There is no preset {name!r}.", hint=f"Choose one of: {', '.join(PRESETS)}.")
+    return PRESETS[name].config
+
+
+def changed(config: ModelConfig, changes: list[str]) -> ModelConfig:
+    """`config` with every `--set` applied in order."""
+    for assignment in changes:
+        config = with_text(config, assignment)
+    return config

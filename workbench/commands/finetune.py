@@ -1,0 +1,61 @@
+"""`finetune`: train an adapter of a model."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from workbench.commands.base import STOPPED, Console, verb
+from workbench.commands.common import compute_flags, model_argument, open_model
+from workbench.core.events import Event
+from workbench.core.flags import add_flags, from_flags
+from workbench.core.format import duration_text
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    from workbench.adapters import LoraConfig
+    from workbench.data import DataConfig
+    from workbench.training import TrainConfig
+
+    model_argument(parser)
+    parser.add_argument("sources", metavar="DATA", nargs="+", help="Files, folders, or built-in data sets: sample-chat, stdlib-docstrings.")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="Run folder (default: a fresh one below the data folder).")
+    parser.add_argument("--resume", action="store_true", help="Go on with the run in --out from its last checkpoint.")
+    add_flags(parser, LoraConfig)
+    add_flags(parser, TrainConfig, skip=("dtype",))
+    add_flags(parser, DataConfig, skip=("sources",))
+    compute_flags(parser)
+
+
+@verb("finetune", "Train a LoRA or RsLoRA adapter; stops, resumes and saves in PEFT's format.", _arguments)
+def run(args: argparse.Namespace, console: Console) -> int:
+    from workbench.adapters import LoraConfig
+    from workbench.data import DataConfig
+    from workbench.requests import FinetuneRequest
+    from workbench.training import TrainConfig
+
+    precision = getattr(args, "dtype", "auto")
+    vars(args).pop("dtype", None)  # the chat's weights keep the automatic precision; --dtype is the run's
+    sources = tuple(vars(args).pop("sources"))
+    request = FinetuneRequest(
+        data=from_flags(DataConfig, args, sources=sources), lora=from_flags(LoraConfig, args),
+        train=from_flags(TrainConfig, args, dtype=precision), out=args.out, resume=args.resume,
+    )  # fmt: skip
+    session = open_model(args, console)
+    result = console.follow(session.finetune(request, console.control), _Show(console))
+    words = f"{result.reason} after {result.steps} steps; adapter: {result.adapter or 'none'}"
+    console.result({"event": "done", **result.to_json()}, words)
+    return STOPPED if result.reason == "stopped" else 0
+
+
+class _Show:
+    """One line per step or evaluation."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def __call__(self, event: Event) -> None:
+        if event.name in ("step", "eval"):
+            figures = "  ".join(f"{name} {value:.4g}" for name, value in event.metrics.items())
+            left = f"  {duration_text(event.eta_seconds)} left" if hasattr(event, "eta_seconds") else ""
+            self.console.say(f"{event.name} {getattr(event, 'step', 0)}/{getattr(event, 'of', 0)}  {figures}{left}")

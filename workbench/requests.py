@@ -1,0 +1,112 @@
+"""What a person asks of a session, and what a session says of itself: plain data for the window and the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from workbench.adapters import LoraConfig
+from workbench.caches import CacheConfig
+from workbench.core.fields import setting, to_dict
+from workbench.data import DataConfig
+from workbench.generation import Conversation, GenerationConfig
+from workbench.model import ModelConfig
+from workbench.training import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeConfig:
+    """Flags common to all verbs: where and how precisely to compute."""
+
+    device: str = setting("auto", label="Device", help="Where the model runs: auto, cpu, cuda or mps.")
+    dtype: str = setting(
+        "auto", label="Precision", key="torch_dtype",
+        help="Precision: auto, float32, bfloat16 or float16; auto keeps float32 weights on a CPU and reads prompts in bfloat16 if fast.",
+    )  # fmt: skip
+    threads: int | None = setting(
+        None, label="CPU threads", minimum=1, maximum=1024, none_label="one per core", help="Threads that torch may use."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSummary:
+    """The loaded model, in words and numbers. `parameter_bytes` are measured on its tensors."""
+
+    name: str
+    path: Path
+    format: str
+    family: str
+    config: ModelConfig
+    parameters: int
+    parameter_bytes: int
+    dtype: str
+    prefill_dtype: str | None
+    device: str
+    chat: bool
+    notices: tuple[str, ...] = ()
+
+    @property
+    def context(self) -> int:
+        return self.config.max_positions
+
+    def to_json(self) -> dict[str, Any]:
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {**plain, "path": str(self.path), "config": to_dict(self.config), "notices": list(self.notices)}
+
+
+@dataclass(frozen=True)
+class AdapterState:
+    """An adapter that acts on the chat. `strength` 0 is off, 1 as trained."""
+
+    name: str
+    path: Path
+    strength: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatRequest:
+    """Answer the last message of `conversation`."""
+
+    conversation: Conversation
+    generation: GenerationConfig = field(default_factory=GenerationConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptRequest:
+    """Continue `prompt`, without a chat template."""
+
+    prompt: str
+    generation: GenerationConfig = field(default_factory=GenerationConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreRequest:
+    """Predict the text in `file`; with a cache, decode through it. Windows and strides are in tokens."""
+
+    file: Path
+    window: int | None = None
+    stride: int | None = None
+    cache: CacheConfig = field(default_factory=lambda: CacheConfig(use_cache=False))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneRequest:
+    """Train an adapter of the loaded model. `out` None: a fresh run folder below the session's home."""
+
+    data: DataConfig
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    out: Path | None = None
+    resume: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; with the model, all that is needed to run it again."""
+        return {"data": to_dict(self.data), "lora": to_dict(self.lora), "train": to_dict(self.train)}
+
+
+CONFIG_TYPES = (ComputeConfig, ModelConfig, GenerationConfig, CacheConfig, LoraConfig, TrainConfig, DataConfig)
+"""Every self-describing config a person may set; help pages and the lint of the metadata read this list."""
+

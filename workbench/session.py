@@ -1,0 +1,319 @@
+"""The facade: one loaded model, its adapters and runs. The window's buttons and the command line's verbs call the same methods.
+
+Methods return values or event generators; long ones take a `Control`. A session may be used by several threads at once: one
+that chats and one that trains share the model's weights and choose their adapters per thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from itertools import count
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from workbench import adapters
+from workbench.adapters.peft import load_adapter
+from workbench.caches import CacheConfig, KVCache
+from workbench.checkpoints import Loaded, load_events
+from workbench.core.control import Control
+from workbench.core.errors import BusyError, FileError, WorkbenchError
+from workbench.core.events import Event, Notice, Phase
+from workbench.core.fields import require_usable
+from workbench.devices import Compute, choose_compute, default_threads
+from workbench.generation import CacheState, GenerationResult, Reply, ScoreResult, generate, reply, score
+from workbench.library import Library
+from workbench.model import Accounting, ModelConfig, Transformer, account
+from workbench.requests import AdapterState, ChatRequest, ModelSummary, PromptRequest, ScoreRequest
+from workbench.tokenizers import ChatTemplate, Tokenizer
+from workbench.tokenizers import chat_template as usable_template
+
+T = TypeVar("T")
+
+
+class Session:
+    """Everything the program can do, without a window.
+
+    `home` is the data folder (default: the user's); `device` and `dtype` as in `ComputeConfig`; `threads` None: one per
+    physical core.
+    """
+
+    def __init__(self, home: Path | None = None, device: str = "auto", dtype: str = "auto", threads: int | None = None) -> None:
+        self.library = Library(home)
+        self.compute: Compute = choose_compute(device, dtype)
+        torch.set_num_threads(threads or default_threads())
+        self._loaded: Loaded | None = None
+        self._template: ChatTemplate | None = None
+        self._summary: ModelSummary | None = None
+        self._adapter: AdapterState | None = None
+        self._adapter_names = (f"chat-{number}" for number in count())
+        self._adapter_name = ""
+        self._chat = _ChatCache()
+        self._model_users = 0
+        self._lock = threading.Lock()
+
+    @property
+    def home(self) -> Path:
+        return self.library.home
+
+    # ---- the model ---------------------------------------------------------------------------------------------------
+
+    @property
+    def model(self) -> ModelSummary | None:
+        """The loaded model's summary; None before the first load."""
+        return self._summary
+
+    @property
+    def loaded(self) -> Loaded:
+        """Model, tokenizer and template themselves, for scripts and other rooms. Raises `WorkbenchError` when none is loaded."""
+        if self._loaded is None:
+            raise WorkbenchError("No model is loaded.", hint="Load one first: the starter model, a folder, or a GGUF file.")
+        return self._loaded
+
+    @property
+    def template(self) -> ChatTemplate | None:
+        """The chat template in force; None for a model that was never taught to chat."""
+        return self._template
+
+    def load(self, model: str | Path, control: Control | None = None) -> Generator[Event, None, ModelSummary | None]:
+        """Make `model` (a library name, folder or file) the current one. The old model stays until the new one is whole;
+        a stop returns None and keeps the old one. Raises `FileError`, `ModelError`, or `BusyError` while the model is in use."""
+        path = self.library.resolve(model)
+        self._require_idle("load another model")
+        yield Phase(word="Loading")
+        loaded = yield from load_events(path, self.compute.device, self.compute.dtype, control)
+        if loaded is None:
+            return None
+        with self._lock:
+            if self._model_users:
+                raise _busy("load another model")
+            self._loaded = loaded
+            self._template = chat_template(loaded)
+            self._summary = summarize(loaded, path, model, self.compute, self._template)
+            self._adapter = None
+            self._chat = _ChatCache()
+        self.library.remember(path)
+        for notice in loaded.notices:
+            yield Notice(message=notice)
+        return self._summary
+
+    def unload(self) -> None:
+        """Forget the model and free its memory. Raises `BusyError` while it is in use."""
+        self._require_idle("unload the model")
+        self._loaded = self._template = self._summary = self._adapter = None
+        self._chat = _ChatCache()
+
+    def account(self, config: ModelConfig | None = None) -> Accounting:
+        """What an architecture costs (default: the loaded model's); allocates nothing."""
+        return account(config or self.loaded.config)
+
+    @contextmanager
+    def _using_model(self) -> Iterator[Loaded]:
+        """Hold the model: it cannot be exchanged inside the block."""
+        with self._lock:
+            loaded = self.loaded
+            self._model_users += 1
+        try:
+            yield loaded
+        finally:
+            with self._lock:
+                self._model_users -= 1
+
+    def _require_idle(self, what: str) -> None:
+        with self._lock:
+            if self._model_users:
+                raise _busy(what)
+
+    # ---- chat --------------------------------------------------------------------------------------------------------
+
+    def reply(self, request: ChatRequest, control: Control | None = None) -> Generator[Event, None, Reply]:
+        """Answer the last message of a conversation with the current model and adapter; tokens as they come.
+
+        The keys and values of the conversation stay for the next message when the cache is on. Raises `DataError` when
+        the conversation does not fit, `ConfigError` for unusable settings, `BusyError` when another reply is being written.
+        """
+        require_usable(request.cache)
+        with self._using_model() as loaded, self._chat.held() as chat:
+            tokenizer = require_tokenizer(loaded)
+            cache = chat.fitting(loaded.model, request.cache)
+            adapter, chosen = self._adapter, self._chosen()
+            steps = reply(
+                loaded.model, tokenizer, self._template, request.conversation, request.generation,
+                cache=cache, state=chat.state, control=control, key=adapter, prefill_dtype=self.compute.prefill_dtype,
+                stop_ids=None if self._template is None else self._template.stop_ids(tokenizer),
+            )  # fmt: skip
+            return (yield from _with_adapters(loaded.model, chosen, steps))
+
+    def complete(self, request: PromptRequest, control: Control | None = None) -> Generator[Event, None, GenerationResult]:
+        """Continue a text with a cache of its own; the chat's stays as it is."""
+        require_usable(request.cache)
+        with self._using_model() as loaded:
+            tokenizer = require_tokenizer(loaded)
+            begin = [tokenizer.bos_id] if tokenizer.add_bos and tokenizer.bos_id is not None else []
+            cache = new_cache(loaded.model, request.cache)
+            steps = generate(
+                loaded.model, tokenizer, begin + tokenizer.encode(request.prompt), request.generation,
+                cache=cache, control=control, prefill_dtype=self.compute.prefill_dtype,
+            )  # fmt: skip
+            return (yield from _with_adapters(loaded.model, self._chosen(), steps))
+
+    def score(self, request: ScoreRequest, control: Control | None = None) -> Generator[Event, None, ScoreResult]:
+        """How well the model, with the adapter in force, predicts a text. Raises `FileError` when it cannot be read."""
+        require_usable(request.cache)
+        with self._using_model() as loaded:
+            tokenizer = require_tokenizer(loaded)
+            ids = tokenizer.encode(read_text(request.file))
+            steps = score(
+                loaded.model, tokenizer, ids,
+                window=request.window, stride=request.stride, cache=new_cache(loaded.model, request.cache), control=control,
+            )  # fmt: skip
+            return (yield from _with_adapters(loaded.model, self._chosen(), steps))
+
+    def _chosen(self) -> dict[str, float]:
+        """The adapters that act on what a person asks for now."""
+        return {self._adapter_name: self._adapter.strength} if self._adapter else {}
+
+    # ---- adapters ----------------------------------------------------------------------------------------------------
+
+    @property
+    def adapter(self) -> AdapterState | None:
+        """The adapter that acts on the chat."""
+        return self._adapter
+
+    def use_adapter(self, path: Path | None, strength: float = 1.0) -> AdapterState | None:
+        """Let an adapter folder act on the chat from the next message on; None for the bare model. Raises `FileError` or
+        `ModelError` when it does not fit, and then changes nothing."""
+        with self._using_model() as loaded, self._chat.held():
+            if path is None:
+                self._drop_adapter(loaded.model)
+                return None
+            if self._adapter is None or self._adapter.path != path:
+                self._exchange_adapter(loaded.model, path)
+            self._adapter = AdapterState(adapter_label(path), path, float(strength))
+            return self._adapter
+
+    def set_strength(self, strength: float) -> None:
+        """How strongly the adapter acts from the next message on: 0 off, 1 as trained."""
+        if self._adapter is not None:
+            self._adapter = AdapterState(self._adapter.name, self._adapter.path, float(strength))
+
+    def _exchange_adapter(self, model: Transformer, path: Path) -> None:
+        name = next(self._adapter_names)
+        load_adapter(model, path, name)  # raises before anything is taken off
+        adapters.scale(model, name, 0.0)  # it acts where a reply selects it, and nowhere else
+        self._drop_adapter(model)
+        self._adapter_name = name
+
+    def _drop_adapter(self, model: Transformer) -> None:
+        if self._adapter is not None:
+            adapters.detach(model, self._adapter_name)
+            self._adapter = None
+
+
+def new_cache(model: Transformer, config: CacheConfig) -> KVCache | None:
+    """An empty cache as `config` asks, no longer than the model's context; None when it is off."""
+    if not config.use_cache:
+        return None
+    capacity = min(config.capacity or model.config.max_positions, model.config.max_positions)
+    return KVCache.for_model(model, config.codec.kind, capacity, **config.codec.arguments())
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 text file; `FileError` when there is none, or it is something else."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror}.", hint="Check the path.") from error
+    except UnicodeDecodeError as error:
+        raise FileError(f"{path} is not UTF-8 text (byte {error.start}).", hint="Save it as UTF-8.") from error
+
+
+def require_tokenizer(loaded: Loaded) -> Tokenizer:
+    """The model's tokenizer; `WorkbenchError` when its files have none."""
+    if loaded.tokenizer is None:
+        raise WorkbenchError(
+            f"{loaded.source.name} has no tokenizer, so it can neither read nor write text.",
+            hint="Put tokenizer.json, or vocab.json and merges.txt, into its folder and load it again.",
+        )
+    return loaded.tokenizer
+
+
+def chat_template(loaded: Loaded) -> ChatTemplate | None:
+    """The file's own chat template, ready to render; None for base models, which were not taught to chat."""
+    if loaded.chat_template is None or loaded.tokenizer is None:
+        return None
+    return usable_template(loaded.chat_template, loaded.tokenizer)
+
+
+def summarize(loaded: Loaded, path: Path, asked: str | Path, compute: Compute, template: ChatTemplate | None) -> ModelSummary:
+    """What a person is told about a model that was loaded."""
+    model = loaded.model
+    return ModelSummary(
+        name=str(asked) if isinstance(asked, str) and not Path(asked).exists() else loaded.source.name,
+        path=path,
+        format=loaded.source.format,
+        family=loaded.source.family,
+        config=loaded.config,
+        parameters=sum(p.numel() for p in model.parameters()),
+        parameter_bytes=sum(p.nbytes for p in model.parameters()),
+        dtype=str(model.dtype).removeprefix("torch."),
+        prefill_dtype=None if compute.prefill_dtype is None else str(compute.prefill_dtype).removeprefix("torch."),
+        device=str(model.device),
+        chat=template is not None,
+        notices=loaded.notices,
+    )
+
+
+def adapter_label(path: Path) -> str:
+    """What an adapter folder is called on screen: its run's name rather than "adapter"."""
+    return path.parent.name if path.name == "adapter" else path.name
+
+
+def _busy(what: str) -> BusyError:
+    return BusyError(f"Cannot {what}: a chat or a training run is using the current one.", hint="Stop it, or wait until it is done.")
+
+
+def _with_adapters(model: Transformer, chosen: dict[str, float], steps: Generator[Event, None, T]) -> Generator[Event, None, T]:
+    """Run `steps` with exactly these adapters, chosen anew for each step because a generator may be resumed anywhere."""
+    with closing(steps):
+        while True:
+            try:
+                with adapters.selected(model, chosen):
+                    event = next(steps)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            yield event
+
+
+class _ChatCache:
+    """The chat's keys and values between messages, rebuilt when a setting of the cache changes."""
+
+    def __init__(self) -> None:
+        self.state = CacheState()
+        self._cache: KVCache | None = None
+        self._config: CacheConfig | None = None
+        self._busy = threading.Lock()
+
+    @contextmanager
+    def held(self) -> Iterator[_ChatCache]:
+        if not self._busy.acquire(blocking=False):
+            raise BusyError("A reply is being written.", hint="Stop it, or wait until it is done.")
+        try:
+            yield self
+        finally:
+            self._busy.release()
+
+    def fitting(self, model: Transformer, config: CacheConfig) -> KVCache | None:
+        """The cache that `config` asks for, with what it already holds if it is the same kind; None when it is off."""
+        if not config.use_cache:
+            self._cache = self._config = None
+            return None
+        if self._cache is None or config != self._config:
+            self._cache = new_cache(model, config)
+            self._config, self.state = config, CacheState()
+        return self._cache
+
