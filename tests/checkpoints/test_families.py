@@ -115,6 +115,7 @@ def test_qwen3_normalises_heads_of_its_own_width() -> None:
         ("gpt2", GPT2, {"n_layer": "twelve"}, "n_layer must be a whole number, not 'twelve'"),
         ("gpt2", GPT2, {"n_layer": None}, "does not say n_layer"),
         ("llama", LLAMA, {"hidden_act": "relu2"}, "hidden_act is 'relu2'"),
+        ("llama", LLAMA, {"hidden_act": ["silu"]}, "hidden_act is ['silu']"),
         ("llama", LLAMA, {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "the rope_type 'yarn' is not supported"),
         ("llama", LLAMA, {"rope_scaling": {"type": "linear", "factor": 2.0}}, "the rope_type 'linear' is not supported"),
         ("llama", LLAMA, {"rope_parameters": {"rope_type": "llama3", "rope_theta": 5e5}}, "the rope_type 'llama3' is not supported"),

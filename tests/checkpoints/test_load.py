@@ -236,6 +236,23 @@ def test_a_configuration_that_does_not_belong(make_folder: Make, settings: dict[
     assert caught.value.hint
 
 
+def test_settings_of_any_type_are_understood_or_refused(make_folder: Make) -> None:
+    folder, _ = make_folder()
+    plain = json.loads((folder / "config.json").read_text())
+    more = ("head_dim", "rope_scaling", "rope_parameters", "attention_bias", "hidden_act", "quantization_config", "auto_map", "layer_types")
+    values = (None, True, -1, 0, 7, 10**30, 1.5, "x", "", [], [1], {}, {"rope_type": "default"}, {"a": 1})
+    refused = 0
+    for kind in ("llama", "mistral", "qwen2", "qwen3"):
+        for key in (*plain, *more):
+            for value in values:
+                (folder / "config.json").write_text(json.dumps({**plain, "model_type": kind, key: value}))
+                try:
+                    inspect_checkpoint(folder)
+                except (FileError, ModelError):
+                    refused += 1
+    assert refused > 300
+
+
 def test_unknown_architectures_list_the_known(make_gguf: Make, make_folder: Make) -> None:
     with pytest.raises(ModelError, match="is of the architecture 'mamba', which is not known") as caught:
         load_checkpoint(make_gguf(architecture="mamba")[0])

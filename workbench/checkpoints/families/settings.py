@@ -54,7 +54,7 @@ class Settings:
     def one_of(self, table: Mapping[str, str], *keys: str, default: str) -> str:
         """Our name for the value; a `ModelError` lists the known ones."""
         value = self._demand(keys, default)
-        if value not in table:
+        if not isinstance(value, str) or value not in table:
             raise ModelError(
                 f"{self.where}: {self.prefix}{keys[0]} is {value!r}, which is not supported.", hint=f"Supported: {', '.join(table)}."
             )
