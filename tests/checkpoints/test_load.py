@@ -431,3 +431,33 @@ def test_a_damaged_tokenizer_stops_the_load_before_the_weights_are_read(make_fol
     (folder / "tokenizer.json").write_text("{broken")
     with pytest.raises(FileError, match=r"tokenizer\.json"):
         list(load_events(folder))
+
+
+@pytest.mark.parametrize(
+    "pipeline",
+    [
+        {"model": 3},
+        {"model": {"type": "BPE", "vocab": 3, "merges": []}},
+        {"added_tokens": [1], "model": {"type": "BPE", "vocab": {}, "merges": []}},
+    ],
+)
+def test_a_tokenizer_of_nonsense_is_a_model_error(make_folder: Make, pipeline: Any) -> None:
+    folder, _ = make_folder()
+    (folder / "tokenizer.json").write_text(json.dumps(pipeline))
+    with pytest.raises(ModelError) as caught:
+        load_checkpoint(folder)
+    assert "tiny" in caught.value.message
+    assert caught.value.hint
+
+
+def test_a_chat_template_that_is_no_text_is_a_model_error(make_folder: Make) -> None:
+    folder, _ = make_folder()
+    (folder / "chat_template.jinja").write_bytes(b"\xff\xfe")
+    with pytest.raises(ModelError, match="The chat template of tiny cannot be understood"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("metadata", [{"tokenizer.ggml.tokens": 3}, {"tokenizer.ggml.merges": 7}, {"tokenizer.ggml.eos_token_id": "x"}])
+def test_tokenizer_metadata_of_nonsense_is_a_model_error(make_gguf: Make, metadata: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match=r"The tokenizer of tiny\.gguf cannot be understood"):
+        load_checkpoint(make_gguf(metadata=metadata)[0])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,6 +82,19 @@ class Content:
     model: Transformer
     tokenizer: Tokenizer | None = None
     chat_template: str | None = None
+
+
+@contextmanager
+def foreign(what: str, path: Path) -> Iterator[None]:
+    """Around code that walks through another program's data: a value of an unexpected type or form is a `ModelError`."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+        raise ModelError(
+            f"The {what} of {path.name} cannot be understood ({type(error).__name__}: {error}).",
+            hint="It is damaged, or of a kind that is not supported; get the model from another source.",
+            details=traceback.format_exc(),
+        ) from error
 
 
 class Format(ABC):

@@ -9,7 +9,7 @@ from typing import Any
 
 from workbench.checkpoints.families import HF_FAMILIES
 from workbench.checkpoints.families.settings import Settings
-from workbench.checkpoints.formats import FORMATS, PICKLES, Content, Format, Opened, Source, pickle_error
+from workbench.checkpoints.formats import FORMATS, PICKLES, Content, Format, Opened, Source, foreign, pickle_error
 from workbench.checkpoints.hf_export import save_folder
 from workbench.checkpoints.safetensors_file import SafetensorsFile, Shards
 from workbench.core.errors import FileError, ModelError
@@ -51,6 +51,8 @@ class HFFormat(Format):
             settings = Settings(config, f"{path.name}/config.json", tensors=file.infos)
             fields = family.read(settings)
             tied = settings.flag("tie_word_embeddings", default=family.tied_by_default)
+            with foreign("chat template", path):
+                template = chat_template_text_from_folder(path)
         except BaseException:
             file.close()
             raise
@@ -65,7 +67,7 @@ class HFFormat(Format):
             tied=tied,
             prefix=family.prefix,
             read_tokenizer=lambda: tokenizer_from_folder(path),
-            chat_template=chat_template_text_from_folder(path),
+            chat_template=template,
             notices=settings.notices,
         )
 

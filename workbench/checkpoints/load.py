@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from workbench.checkpoints.fill import fill, same_values
-from workbench.checkpoints.formats import FORMATS, Header, Loaded, Opened, find_format
+from workbench.checkpoints.formats import FORMATS, Header, Loaded, Opened, find_format, foreign
 from workbench.checkpoints.table import EMBEDDING, HEAD, Matched, check, match
 from workbench.core.control import Control
 from workbench.core.errors import ConfigError, ModelError, WorkbenchError
@@ -95,7 +95,8 @@ def _assemble(
 ) -> Generator[Event, None, Loaded | None]:
     where = opened.source.path.name
     matched, config = _fitted(opened)
-    tokenizer = opened.read_tokenizer()
+    with foreign("tokenizer", opened.source.path):
+        tokenizer = opened.read_tokenizer()
     if tokenizer is not None:
         opened.notices += [*tokenizer.notes, *_vocabulary_notice(tokenizer, config)]
     for message in opened.notices:
