@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from workbench.core.fields import Problem, field_problems, setting
 
+MAX_SEED = 2**31 - 1
+"""Seeds fit the number fields of every toolkit."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationConfig:
@@ -40,7 +43,7 @@ class GenerationConfig:
         help="Makes tokens that already stand in the prompt or the reply less likely (above 1) or more likely (below 1); 1 turns this off.",
     )  # fmt: skip
     seed: int | None = setting(
-        None, label="Seed", group="Sampling", minimum=0, maximum=2**63 - 1, none_label="random",
+        None, label="Seed", group="Sampling", minimum=0, maximum=MAX_SEED, none_label="random",
         help="The same seed, prompt and settings give the same reply on the same machine; leave it out for a new reply each time.",
     )  # fmt: skip
     stop: tuple[str, ...] = setting(

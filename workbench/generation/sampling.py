@@ -7,13 +7,14 @@ temperature, top-k, top-p, min-p); excluded tokens become -inf. Shapes: V vocabu
 from __future__ import annotations
 
 import math
+import secrets
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
 from workbench.core.errors import ModelError
-from workbench.generation.config import GenerationConfig
+from workbench.generation.config import MAX_SEED, GenerationConfig
 
 _NUCLEUS_GUESS = 1024
 """Tokens looked at before a whole vocabulary is sorted for top-p: sorting 49k logits costs milliseconds, this a fraction of one."""
@@ -81,10 +82,9 @@ class Sampler:
     def __init__(self, config: GenerationConfig, seen: Iterable[int] = ()) -> None:
         """`seen`: the prompt's ids, for the repetition penalty."""
         self.config = config
-        self._generator = torch.Generator("cpu")
-        self.seed = self._generator.seed() if config.seed is None else config.seed
+        self.seed = secrets.randbelow(MAX_SEED) if config.seed is None else config.seed
         """The seed in use: the configured one, or the one drawn for this reply."""
-        self._generator.manual_seed(self.seed)
+        self._generator = torch.Generator("cpu").manual_seed(self.seed)
         self._seen_ids = set(seen) if config.repetition_penalty != 1.0 else None
 
     @torch.inference_mode()
