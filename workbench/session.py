@@ -6,6 +6,7 @@ that chats and one that trains share the model's weights and choose their adapte
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
@@ -18,18 +19,21 @@ import torch
 from workbench import adapters
 from workbench.adapters.peft import load_adapter
 from workbench.caches import CacheConfig, KVCache
-from workbench.checkpoints import Loaded, load_events
+from workbench.checkpoints import Loaded, SaveReport, load_events, save_events
 from workbench.core.control import Control
 from workbench.core.errors import BusyError, FileError, WorkbenchError
 from workbench.core.events import Event, Notice, Phase
 from workbench.core.fields import require_usable
+from workbench.data import DataConfig, DataReport
 from workbench.devices import Compute, choose_compute, default_threads
+from workbench.finetuning import finetune, prepare_data
 from workbench.generation import CacheState, GenerationResult, Reply, ScoreResult, generate, reply, score
 from workbench.library import Library
 from workbench.model import Accounting, ModelConfig, Transformer, account
-from workbench.requests import AdapterState, ChatRequest, ModelSummary, PromptRequest, ScoreRequest
+from workbench.requests import AdapterState, ChatRequest, FinetuneRequest, ModelSummary, PromptRequest, ScoreRequest
 from workbench.tokenizers import ChatTemplate, Tokenizer
 from workbench.tokenizers import chat_template as usable_template
+from workbench.training import TrainResult
 
 T = TypeVar("T")
 
@@ -175,6 +179,39 @@ class Session:
     def _chosen(self) -> dict[str, float]:
         """The adapters that act on what a person asks for now."""
         return {self._adapter_name: self._adapter.strength} if self._adapter else {}
+
+    # ---- fine-tuning ---------------------------------------------------------------------------------------------------
+
+    def preflight(self, data: DataConfig, max_length: int, control: Control | None = None) -> Generator[Event, None, DataReport]:
+        """What of the data the loaded model would learn, and what not and why."""
+        with self._using_model() as loaded:
+            prepared = yield from prepare_data(loaded, require_tokenizer(loaded), data, max_length, control or Control())
+            return prepared.report
+
+    def finetune(self, request: FinetuneRequest, control: Control | None = None) -> Generator[Event, None, TrainResult]:
+        """Train an adapter of the loaded model; the chat goes on with the model as it was. See `finetuning.finetune`."""
+        with self._using_model() as loaded:
+            assert self._summary is not None
+            steps = finetune(
+                loaded, self._summary, require_tokenizer(loaded), request, self.library.runs_folder, control or Control()
+            )
+            return (yield from steps)
+
+    def merge(
+        self, adapter: Path, strength: float, out: Path, format: str = "hf", control: Control | None = None
+    ) -> Generator[Event, None, SaveReport | None]:
+        """Write a copy of the model with an adapter added into its weights, read it back and compare. None when `control`
+        stopped it. Raises `FileError` or `ModelError` when the adapter does not fit or the place is taken."""
+        with self._using_model() as loaded:
+            yield Phase(word="Loading")
+            merged = copy.deepcopy(loaded.model)
+            for name in adapters.adapter_names(merged):
+                adapters.detach(merged, name)
+            load_adapter(merged, adapter, "merged")
+            adapters.scale(merged, "merged", strength)
+            adapters.bake(merged, "merged")
+            family = loaded.source.family if format == "hf" and loaded.source.format == "hf" else None
+            return (yield from save_events(merged, loaded.tokenizer, loaded.chat_template, out, format, family, control=control))
 
     # ---- adapters ----------------------------------------------------------------------------------------------------
 

@@ -116,6 +116,14 @@ def unmerge(model: nn.Module, name: str = "default") -> None:
         adapter.merged = None
 
 
+def bake(model: nn.Module, name: str = "default") -> None:
+    """Merge the adapter for good: its layers become plain linears again, with the sum as their weights."""
+    merge(model, name)
+    for adapter in adapters_of(model, name).values():
+        adapter.merged = None  # nothing is left to take out again
+    detach(model, name)
+
+
 @torch.no_grad()
 def _add(weight: Tensor, delta: Tensor, factor: float) -> None:
     """weight += factor · delta, rounded once."""

@@ -1,0 +1,109 @@
+"""Next-token loss without ever holding all logits: only for trained tokens, a few rows of the vocabulary at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from workbench.model import Transformer
+
+IGNORED = -100
+"""The label of a token that is not trained (transformers' convention)."""
+CHUNK_ELEMENTS = 2**23
+"""Logits held at once: 32 MiB in float32. Larger chunks were not faster."""
+
+
+def trained_rows(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """labels [B, T], aligned with the ids and IGNORED where nothing is learnt -> (rows, targets).
+
+    `rows` index the flattened [B·T] hidden states that predict a trained token (the one after them), `targets` are those
+    tokens. A sequence's first label is predicted by nothing and does not count.
+    """
+    shifted = F.pad(labels[:, 1:], (0, 1), value=IGNORED).flatten()
+    rows = (shifted != IGNORED).nonzero().flatten()
+    return rows, shifted[rows]
+
+
+def count_trained(labels: Tensor) -> int:
+    """How many tokens of labels [B, T] are trained."""
+    return int((labels[:, 1:] != IGNORED).sum())
+
+
+def summed_loss(model: Transformer, hidden: Tensor, labels: Tensor) -> Tensor:
+    """Σ −log p over the trained tokens, float32 scalar, differentiable. hidden [B, T, C] as `model.hidden` returns it."""
+    rows, targets = trained_rows(labels)
+    chosen = hidden.flatten(0, 1).index_select(0, rows)
+    return head_loss(model, chosen, targets)
+
+
+def head_loss(model: Transformer, hidden: Tensor, targets: Tensor) -> Tensor:
+    """Σ −log p of targets [N] given hidden [N, C]: fused for a plain output matrix, recomputed chunk by chunk otherwise."""
+    head: Any = model.lm_head
+    plain = isinstance(head, nn.Linear) and head.bias is None
+    if plain:
+        return fused_cross_entropy(hidden, head.weight, targets)
+    size = max(1, CHUNK_ELEMENTS // model.config.vocab_size)
+    parts = [
+        checkpoint(_chunk_loss, model, h, y, use_reentrant=False)
+        for h, y in zip(torch.split(hidden, size), torch.split(targets, size), strict=True)
+    ]  # fmt: skip
+    return torch.stack(parts).sum() if parts else hidden.sum() * 0.0
+
+
+def _chunk_loss(model: Transformer, hidden: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(model.head(hidden).float(), targets, reduction="sum")
+
+
+def fused_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """Float32 scalar; see `FusedCrossEntropy`."""
+    loss: Tensor = FusedCrossEntropy.apply(hidden, weight, targets)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class FusedCrossEntropy(torch.autograd.Function):
+    """Σ −log softmax(h Wᵀ)[target] whose gradient is made in the forward pass, chunk by chunk, while the logits are there.
+
+    hidden [N, C], weight [V, C], targets int64 [N]. Softmax and sums are float32 whatever the products' dtype.
+    A frozen weight gets no gradient and costs none.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        kind = hidden.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
+        wants_hidden, wants_weight = ctx.needs_input_grad[:2]
+        grad_hidden = torch.empty_like(hidden, dtype=dtype) if wants_hidden else None
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wants_weight else None
+        size = max(1, CHUNK_ELEMENTS // weight.shape[0])
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        with torch.autocast(kind, enabled=False):
+            matrix = weight.to(dtype)
+            for start in range(0, hidden.shape[0], size):
+                rows, wanted = hidden[start : start + size].to(dtype), targets[start : start + size, None]
+                logits = (rows @ matrix.t()).float()
+                norm = logits.logsumexp(1, keepdim=True)
+                total += (norm - logits.gather(1, wanted)).sum()
+                if not (wants_hidden or wants_weight):
+                    continue
+                change = logits.sub_(norm).exp_().scatter_add_(1, wanted, torch.full_like(norm, -1.0)).to(dtype)
+                if grad_hidden is not None:
+                    torch.mm(change, matrix, out=grad_hidden[start : start + size])
+                if grad_weight is not None:
+                    grad_weight += change.t() @ rows
+        ctx.save_for_backward(grad_hidden, grad_weight)
+        ctx.dtypes = hidden.dtype, weight.dtype
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        grads = [
+            None if made is None else (made * gradient.to(made.dtype)).to(dtype)
+            for made, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        ]  # fmt: skip
+        return grads[0], grads[1], None
