@@ -215,21 +215,29 @@ def _problem_of(info: FieldInfo, name: str, value: Any) -> Problem | None:
         return None if info.optional else Problem(name, f"{info.label} is missing.", "Give a value.")
     options = info.pick_options()
     if isinstance(value, Choice):
-        return None
+        what = info.registry.what if info.is_choice and info.registry else None
+        return None if value.registry.what == what else Problem(name, f"{info.label} cannot be the {value.registry.what} {value.kind!r}.")
     if options and value not in {o.name for o in options}:
         return Problem(name, f"{info.label} cannot be {value!r}.", f"Choose one of: {', '.join(o.name for o in options)}.")
     wanted = (int, float) if info.type is float else info.type
     if not isinstance(value, wanted) or (isinstance(value, bool) and info.type is not bool):
         return Problem(name, f"{info.label} must be {_type_name(info)}, not {value!r}.")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             return Problem(name, f"{info.label} is {value}.", "Give a finite number.")
         unit = f" {info.unit}" if info.unit else ""
         if info.minimum is not None and value < info.minimum:
-            return Problem(name, f"{info.label} is {value:g}; the least is {info.minimum:g}{unit}.", f"Use {info.minimum:g} or more.")
+            least = _digits(info.minimum)
+            return Problem(name, f"{info.label} is {_digits(value)}; the least is {least}{unit}.", f"Use {least} or more.")
         if info.maximum is not None and value > info.maximum:
-            return Problem(name, f"{info.label} is {value:g}; the most is {info.maximum:g}{unit}.", f"Use {info.maximum:g} or less.")
+            most = _digits(info.maximum)
+            return Problem(name, f"{info.label} is {_digits(value)}; the most is {most}{unit}.", f"Use {most} or less.")
     return None
+
+
+def _digits(value: float) -> str:
+    """All digits of whole numbers a person would write out; a rounded bound would be refused when it is typed in."""
+    return f"{max(-1e308, min(value, 1e308)):.9g}"  # a whole number from a file may be too large for a float
 
 
 def _type_name(info: FieldInfo) -> str:

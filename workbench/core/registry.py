@@ -91,6 +91,9 @@ class Registry(Generic[T]):
         except KeyError:
             raise ConfigError(f"There is no {self.what} {name!r}.", hint=f"Choose one of: {', '.join(self._entries)}.") from None
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Registry[T]:
+        return self  # a copied config chooses from the same kinds, later ones included
+
     def __contains__(self, name: object) -> bool:
         return name in self._entries
 
