@@ -24,7 +24,8 @@ def _write_error(path: Path, error: OSError) -> FileError:
             f"The disk is full: {path.name} was not written ({free / 1e6:.0f} MB free).",
             hint="Free some space; what was there before is untouched.",
         )
-    return FileError(f"{path} cannot be written: {error.strerror}.", hint="Check the folder's permissions, or choose another one.")
+    reason = error.strerror or error
+    return FileError(f"{path} cannot be written: {reason}.", hint="Check the folder's permissions, or choose another one.")
 
 
 @contextmanager
@@ -66,7 +67,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
         if path.exists():
             os.replace(path, old)
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            if old.exists():
+                os.replace(old, path)
+            raise
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -98,7 +104,7 @@ def read_json(path: Path, *, kind: str, version: int, migrations: Mapping[int, M
         raise FileError(f"{path} does not exist.", hint="Check the path.") from None
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror}.", hint="Check its permissions.") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # broken UTF-8 or JSON, numbers or nesting beyond Python's limits
         raise FileError(f"{path} is not readable JSON ({error}).", hint="The file is damaged; restore it or delete it.") from error
     if not isinstance(data, dict) or data.pop("kind", None) != kind:
         raise FileError(f"{path} is not a {kind} file.", hint="Choose another file.")
