@@ -36,10 +36,10 @@ class Control:
 
     @property
     def paused(self) -> bool:
-        return not self._go.is_set()
+        return not self._go.is_set() and not self.stopping
 
     def wait_while_paused(self, on_tick: Callable[[], None] | None = None, every: float = 0.2) -> None:
         """Block until resumed or stopped; `on_tick` is called about every `every` seconds meanwhile."""
-        while not self._go.wait(every):
+        while not self._go.wait(every) and not self.stopping:  # a stop may come between the two lines of `pause`
             if on_tick is not None:
                 on_tick()
