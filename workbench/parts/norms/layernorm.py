@@ -15,7 +15,7 @@ from workbench.parts.norms.base import NORMS
 @dataclass(frozen=True)
 class LayerNormOptions:
     eps: float = setting(
-        1e-5, label="Epsilon", key="layer_norm_epsilon", minimum=0, maximum=1, log=True, advanced=True,
+        1e-5, label="Epsilon", key="layer_norm_epsilon", minimum=1e-12, maximum=1, log=True, advanced=True,
         help="Added to the variance before the root, so that a constant input does not divide by zero.",
     )  # fmt: skip
     bias: bool = setting(True, label="Bias", advanced=True, help="Adds a learned offset after the gain.")

@@ -16,7 +16,7 @@ from workbench.parts.norms.base import NORMS
 @dataclass(frozen=True)
 class RMSNormOptions:
     eps: float = setting(
-        1e-5, label="Epsilon", key="rms_norm_eps", minimum=0, maximum=1, log=True, advanced=True,
+        1e-5, label="Epsilon", key="rms_norm_eps", minimum=1e-12, maximum=1, log=True, advanced=True,
         help="Added to the mean square before the root.",
     )  # fmt: skip
     unit_offset: bool = setting(
@@ -52,7 +52,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(fill(width, device=device, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        gain = self.weight + 1.0 if self.unit_offset else self.weight
+        gain = self.weight.float() + 1.0 if self.unit_offset else self.weight  # 1 + g in bfloat16 would lose g below 0.004
         if x.numel() == gain.numel() and x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled():
             return self._one(x, gain)
         if x.dtype == gain.dtype:
