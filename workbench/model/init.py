@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -87,11 +88,12 @@ class DeepNormInit:
 
 @torch.no_grad()
 def initialise(model: nn.Module, init: Init, depth: int, seed: int) -> None:
-    """Draw every matrix of `model` from its own stream of `seed`, so that changing one part leaves the others as they
-    were. Biases become 0; one-dimensional norm gains keep the value their part gave them."""
-    for index, (name, parameter) in enumerate(model.named_parameters()):
+    """Draw every matrix of `model` from its own stream of `seed` and its name, so that changing one part, or the depth,
+    leaves the others as they were. Biases become 0; one-dimensional norm gains keep the value their part gave them."""
+    for name, parameter in model.named_parameters():
         if parameter.dim() >= 2:
-            generator = torch.Generator(device=parameter.device).manual_seed(seed * 1_000_003 + index)
+            stream = seed * 1_000_003 + zlib.crc32(name.encode())
+            generator = torch.Generator(device=parameter.device).manual_seed(stream)
             init(name, parameter, depth, generator)
         elif name.endswith("bias"):
             parameter.zero_()
