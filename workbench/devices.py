@@ -58,9 +58,7 @@ def choose_compute(device: str = "auto", dtype: str = "auto") -> Compute:
         if where.type == "cuda":
             return Compute(where, torch.bfloat16, None, "bfloat16 on the GPU")
         if where.type == "cpu" and cpu_has_fast_bfloat16():
-            return Compute(
-                where, torch.float32, torch.bfloat16, "float32 weights, prompts in bfloat16, which this CPU multiplies fast"
-            )
+            return Compute(where, torch.float32, torch.bfloat16, "float32 weights, prompts in bfloat16, which this CPU multiplies fast")
         return Compute(where, torch.float32, None, "float32")
     if dtype not in DTYPES:
         raise ConfigError(f"There is no precision {dtype!r}.", hint=f"Choose one of: auto, {', '.join(DTYPES)}.")
@@ -73,8 +71,9 @@ def _device(name: str) -> torch.device:
             return torch.device("cuda")
         return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    kind = name.split(":")[0]
-    if not present.get(kind, False):
+    kind, colon, index = name.partition(":")
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if not present.get(kind, False) or (colon and not (index.isdecimal() and int(index) < count)):
         available = [k for k, there in present.items() if there]
         raise ConfigError(f"The device {name!r} is not available here.", hint=f"Choose one of: auto, {', '.join(available)}.")
     return torch.device(name)

@@ -100,6 +100,8 @@ class KVCache:
         if not 0 <= length <= self.length:
             raise ConfigError(f"Cannot keep {length} of {self.length} cached tokens.", hint=f"Choose 0 to {self.length}.")
         self.length = length
+        if length == 0:
+            self._positions = None  # the next text may do without padding, and then without masks
         if self._positions is not None:
             self._positions[:, length:] = PADDING
         for layer in self.layers:

@@ -67,4 +67,4 @@ def account(config: ModelConfig) -> Accounting:
 def _part(name: str) -> str:
     if "norm" in name:
         return "Norms"
-    return next(part for key, part in PART_OF if key in name)
+    return next((part for key, part in PART_OF if key in name), "Other")

@@ -99,6 +99,8 @@ class Transformer(nn.Module):
         if cache is not None:
             if segments is not None:
                 raise ConfigError("Packed documents cannot be used with a KV cache.", hint="Run them without a cache, or one at a time.")
+            if batch != cache.batch:
+                raise ConfigError(f"The cache is for {cache.batch} sequences; {batch} were given.", hint="Make a cache of that batch.")
             frame = cache.frame(tokens, positions, ids.device)
         elif positions is None and segments is None:
             frame = Frame(torch.arange(tokens, device=ids.device)[None].expand(batch, -1))
