@@ -183,10 +183,11 @@ class Session:
     # ---- fine-tuning ---------------------------------------------------------------------------------------------------
 
     def preflight(self, data: DataConfig, max_length: int, control: Control | None = None) -> Generator[Event, None, DataReport]:
-        """What of the data the loaded model would learn, and what not and why."""
-        with self._using_model() as loaded:
-            prepared = yield from prepare_data(loaded, require_tokenizer(loaded), data, max_length, control or Control())
-            return prepared.report
+        """What of the data the loaded model would learn, and what not and why. Reads no weights, so it keeps nobody from
+        loading another model meanwhile."""
+        loaded = self.loaded
+        prepared = yield from prepare_data(loaded, require_tokenizer(loaded), data, max_length, control or Control())
+        return prepared.report
 
     def finetune(self, request: FinetuneRequest, control: Control | None = None) -> Generator[Event, None, TrainResult]:
         """Train an adapter of the loaded model; the chat goes on with the model as it was. See `finetuning.finetune`."""

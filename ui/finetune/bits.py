@@ -1,0 +1,203 @@
+"""Small pieces that the parts of the panel share: buttons, wrapping text, an inline message, numbers as text."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from PySide6.QtCore import QEvent, Qt, Slot
+from PySide6.QtGui import QFont, QGuiApplication
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPlainTextEdit, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+
+from ui import icons
+from ui.forms.editors import control_height
+from ui.theme import MEDIUM, SMALL, Colours, Theme, monospace, tabular
+from ui.widgets.tones import colours_of
+
+Level = Literal["good", "info", "warning", "error"]
+_ICONS: Final[dict[Level, tuple[str, str]]] = {
+    "good": ("check", "good"), "info": ("info", "accent_text"), "warning": ("warning", "warning"), "error": ("error", "error"),
+}  # fmt: skip
+DETAILS_LINES: Final = 8
+
+
+def decimal(value: float) -> str:
+    """At most three figures, always told to be a decimal: 8.0, 0.125, 1.41."""
+    text = f"{value:.3g}"
+    return text if "." in text or "e" in text else f"{text}.0"
+
+
+def wrapping(text: str = "", name: str = "") -> QLabel:
+    """Text that wraps and never widens the panel; it can be selected, figures are of equal width."""
+    label = QLabel(text, wordWrap=True, textFormat=Qt.TextFormat.PlainText)
+    label.setObjectName(name)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+    label.setFont(tabular(label.font()))
+    return label
+
+
+class Muted(QLabel):
+    """Secondary text that wraps and never widens the panel."""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(text, wordWrap=True, textFormat=Qt.TextFormat.PlainText)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+        self.setFont(tabular(self.font()))
+        self._tint()
+
+    def changeEvent(self, event: QEvent) -> None:
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.PaletteChange:
+            self._tint()
+
+    def _tint(self) -> None:
+        sheet = f"color: {colours_of(self).muted};"
+        if sheet != self.styleSheet():
+            self.setStyleSheet(sheet)
+
+
+class Button(QPushButton):
+    """A push button in the panel's height; `primary` is filled with the accent. Gives way to a narrow panel."""
+
+    def __init__(self, text: str, tooltip: str, *, primary: bool = False) -> None:
+        super().__init__(text)
+        self._primary = primary
+        self._tinting = False
+        self.setToolTip(tooltip)
+        self.setAccessibleName(text)
+        self.setAccessibleDescription(tooltip)
+        self._tint()
+
+    def set_words(self, text: str, tooltip: str) -> None:
+        """Another label and explanation."""
+        self.setText(text.replace("&", "&&"))
+        self.setToolTip(tooltip)
+        self.setAccessibleName(text)
+        self.setAccessibleDescription(tooltip)
+
+    def set_primary(self, primary: bool) -> None:
+        self._primary = primary
+        self._tint()
+
+    def changeEvent(self, event: QEvent) -> None:
+        super().changeEvent(event)
+        if event.type() in (QEvent.Type.PaletteChange, QEvent.Type.FontChange):
+            self._tint()
+
+    def _tint(self) -> None:
+        if self._tinting:
+            return  # a style sheet changes the font, which is told here
+        self._tinting = True
+        self._apply()
+        self._tinting = False
+
+    def _apply(self) -> None:
+        height = control_height(self) + (SMALL if self._primary else 0)
+        if self.minimumHeight() != height:
+            self.setMinimumHeight(height)
+        sheet = _primary_sheet(colours_of(self)) if self._primary else ""
+        if sheet != self.styleSheet():
+            self.setStyleSheet(sheet)
+
+
+def _primary_sheet(c: Colours) -> str:
+    return f"""
+        QPushButton {{ background: {c.accent}; color: {c.on_accent}; border: 1px solid {c.accent}; border-radius: 4px;
+            padding: 0 {MEDIUM}px; font-weight: 600; }}
+        QPushButton:hover {{ border-color: {c.text}; }}
+        QPushButton:focus {{ border: 2px solid {c.text}; }}
+        QPushButton:pressed {{ border: 2px solid {c.on_accent}; }}
+        QPushButton:disabled {{ background: {c.raised}; color: {c.muted}; border-color: {c.border}; font-weight: 400; }}"""
+
+
+class Message(QFrame):
+    """What happened, what to do, and the long story on demand, in the panel itself; `buttons` takes further buttons."""
+
+    def __init__(self, theme: Theme) -> None:
+        super().__init__()
+        self.setObjectName("inlineMessage")
+        self._theme = theme
+        self._level: Level = "info"
+        self._icon = QLabel()
+        self.title = wrapping(name="title")
+        font = QFont(self.title.font())
+        font.setWeight(QFont.Weight.DemiBold)
+        self.title.setFont(font)
+        self.text = wrapping(name="text")
+        self.hint = wrapping(name="hint")
+        self.details_button = Button("Details", "Show or hide the long story.")
+        self.details_button.setCheckable(True)
+        self.details_button.toggled.connect(self._show_details)
+        self.copy_button = Button("Copy", "Put all of it on the clipboard.")
+        self.copy_button.clicked.connect(self._copy)
+        self.details = QPlainTextEdit(readOnly=True, tabChangesFocus=True, lineWrapMode=QPlainTextEdit.LineWrapMode.NoWrap)
+        self.details.setAccessibleName("Details")
+        self.buttons = QHBoxLayout(spacing=SMALL + 2)
+        self.buttons.addStretch(1)
+        self.buttons.addWidget(self.copy_button)
+        self.buttons.addWidget(self.details_button)
+        self._build()
+        theme.changed.connect(self._tint)
+        self.say("info", "")
+
+    def _build(self) -> None:
+        words = QVBoxLayout(spacing=2)
+        for label in (self.title, self.text, self.hint):
+            words.addWidget(label)
+        line = QHBoxLayout(spacing=MEDIUM)
+        line.addWidget(self._icon, 0, Qt.AlignmentFlag.AlignTop)
+        line.addLayout(words, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(MEDIUM + 2, MEDIUM, MEDIUM, MEDIUM)
+        layout.setSpacing(SMALL + 2)
+        layout.addLayout(line)
+        layout.addLayout(self.buttons)
+        layout.addWidget(self.details)
+
+    def say(self, level: Level, title: str, text: str = "", hint: str = "", details: str = "") -> None:
+        """Replace the message. Details and Copy are offered when there is a long story."""
+        self._level = level
+        for label, words in ((self.title, title), (self.text, text), (self.hint, hint)):
+            label.setText(words)
+            label.setVisible(bool(words))
+        self.details.setPlainText(details)
+        self.details_button.setChecked(False)
+        self.details.hide()
+        self.details_button.setVisible(bool(details))
+        self.copy_button.setVisible(bool(details))
+        self.setAccessibleName(" ".join(filter(None, (title, text, hint))))
+        self._tint()
+
+    @Slot(bool)
+    def _show_details(self, shown: bool) -> None:
+        self.details.setFont(monospace(self.font()))
+        self.details.setFixedHeight(self.details.fontMetrics().lineSpacing() * DETAILS_LINES)
+        self.details.setVisible(shown)
+
+    @Slot()
+    def _copy(self) -> None:
+        parts = (self.title.text(), self.text.text(), self.hint.text(), self.details.toPlainText())
+        QGuiApplication.clipboard().setText("\n".join(filter(None, parts)))
+
+    @Slot()
+    def _tint(self) -> None:
+        c = self._theme.colours
+        name, role = _ICONS[self._level]
+        surface = {"good": c.info_surface, "info": c.info_surface, "warning": c.warning_surface, "error": c.error_surface}[self._level]
+        self._icon.setPixmap(icons.icon(name, c, role).pixmap(16, 16))
+        self._icon.setAccessibleName(self._level.capitalize())
+        self.setStyleSheet(
+            f"#inlineMessage {{ background: {surface}; border: 1px solid {c.border}; border-left: 3px solid {getattr(c, role)};"
+            f" border-radius: 3px; }} #inlineMessage QLabel {{ color: {c.text}; }} #inlineMessage #hint {{ color: {c.muted}; }}"
+        )
+
+
+def line_of(*widgets: QWidget | int) -> QHBoxLayout:
+    """Widgets side by side; a number is a stretch."""
+    row = QHBoxLayout(spacing=SMALL + 2)
+    for widget in widgets:
+        if isinstance(widget, int):
+            row.addStretch(widget)
+        else:
+            row.addWidget(widget)
+    return row

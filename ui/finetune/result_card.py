@@ -1,0 +1,115 @@
+"""How a run ended, what was kept, and what can be done with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from PySide6.QtCore import QUrl, Signal, Slot
+from PySide6.QtGui import QDesktopServices
+from PySide6.QtWidgets import QVBoxLayout, QWidget
+
+from ui import icons
+from ui.finetune.bits import Button, Message, line_of
+from ui.finetune.run_track import RunTrack
+from ui.jobs.worker import JobFailure
+from ui.theme import SMALL, Theme
+from workbench.core.format import duration_text
+
+ADAPTER: Final = "adapter"
+"""The folder in PEFT's format, in a run and in each of its checkpoints."""
+
+
+def run_folder(path: Path) -> Path:
+    """The folder of the run that an adapter or a checkpoint lies in."""
+    path = path.parent if path.name == ADAPTER else path
+    return path.parent if path.name.startswith("checkpoint") else path
+
+
+def kept_adapter(track: RunTrack) -> Path | None:
+    """The adapter of the newest checkpoint; None when there is none."""
+    path = track.saved / ADAPTER if track.saved is not None else None
+    return path if path is not None and path.is_dir() else None
+
+
+class ResultCard(QWidget):
+    """A message, and below it “Chat with it” and the run's folder where there is one."""
+
+    chat_wanted = Signal(object)
+    """Path of the adapter."""
+
+    def __init__(self, theme: Theme) -> None:
+        super().__init__()
+        self._adapter: Path | None = None
+        self._folder: Path | None = None
+        self.message = Message(theme)
+        self.chat = Button("Chat with it", "Let the tuned adapter act on the chat, and go there.", primary=True)
+        icons.bind(self.chat, "chat", theme, "on_accent")
+        self.chat.clicked.connect(self._chat)
+        self.folder = Button("Open folder", "Show the run's files.")
+        icons.bind(self.folder, "folder", theme)
+        self.folder.clicked.connect(self._open)
+        row = line_of(self.chat, self.folder)
+        row.setStretch(0, 2)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(SMALL + 2)
+        layout.addWidget(self.message)
+        layout.addLayout(row)
+        self.hide()
+
+    @property
+    def adapter(self) -> Path | None:
+        """What “Chat with it” would use."""
+        return self._adapter
+
+    def show_result(self, result: Any, track: RunTrack, seconds: float) -> None:
+        """A `TrainResult`: done, stopped, or failed with words of its own."""
+        if result.reason == "failed":
+            self.show_failure(JobFailure("The run failed.", "The Log has what it said."), track)
+            return
+        adapter = result.adapter or kept_adapter(track)
+        took = f"{result.steps:,} step{'s' if result.steps != 1 else ''} in {duration_text(seconds)}"
+        if result.reason == "stopped":
+            kept = "The adapter is saved." if result.adapter is not None else _kept_words(track)
+            of = f" of {track.of:,}" if track.of else ""
+            title, text = f"Stopped after {result.steps:,}{of} steps.", f"{track.outcome()} {kept}".strip()
+        else:
+            title, text = f"Done: {took}.", track.outcome()
+        self._keep(adapter, adapter or track.saved)
+        self.message.say("good" if adapter is not None else "info", title, text)
+        self.show()
+
+    def show_failure(self, failure: JobFailure, track: RunTrack) -> None:
+        """The error sentence, its hint, and what is safe on disk."""
+        after = f" after {track.step:,} of {track.of:,} steps" if track.of else " before the first step"
+        self._keep(kept_adapter(track), track.saved)
+        hint = f"{failure.hint}\n{_kept_words(track)}".strip()
+        self.message.say("error", f"Failed{after}.", failure.message, hint, failure.details)
+        self.show()
+
+    def allow_chat(self, allowed: bool, reason: str = "") -> None:
+        """“Chat with it” is possible, or not now because of `reason`."""
+        self.chat.setEnabled(allowed)
+        tip = "Let the tuned adapter act on the chat, and go there."
+        self.chat.setToolTip(tip if allowed else f"{tip}\nNot now: {reason}")
+
+    def _keep(self, adapter: Path | None, folder: Path | None) -> None:
+        self._adapter = adapter
+        self._folder = run_folder(folder) if folder is not None else None
+        self.chat.setVisible(adapter is not None)
+        self.folder.setVisible(self._folder is not None)
+
+    @Slot()
+    def _chat(self) -> None:
+        if self._adapter is not None:
+            self.chat_wanted.emit(self._adapter)
+
+    @Slot()
+    def _open(self) -> None:
+        if self._folder is not None:
+            QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._folder)))
+
+
+def _kept_words(track: RunTrack) -> str:
+    return f"Kept: the checkpoint of step {track.saved_step:,}." if track.saved is not None else "Nothing was kept."
