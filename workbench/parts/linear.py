@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
+from copy import copy, deepcopy
 from typing import Any
 
 import torch
@@ -90,13 +90,23 @@ class Joint:
         self.weight = joint
         self._starts = [part.data_ptr() for part in torch.split(joint, heights)]
 
+    def drop(self) -> None:
+        """Give up for good: one of the linears was replaced, and its weight must not be kept in memory from here."""
+        self.linears = ()
+        self.weight = torch.empty(0)
+        self._starts = []
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Joint:
-        return Joint(*deepcopy(self.linears, memo))
+        twin = copy(self)
+        twin.linears = deepcopy(self.linears, memo)
+        if twin.linears:
+            twin.join()
+        return twin
 
     def __call__(self, x: Tensor, *present: nn.Module) -> Tensor | None:
         """x [..., in] -> all outputs side by side [..., sum of out], or None when each has to be asked by itself.
         `present` are the modules that stand in the linears' places now."""
-        if torch.is_grad_enabled() or self.biased or torch.is_autocast_enabled("cpu"):
+        if torch.is_grad_enabled() or self.biased or not self.linears or torch.is_autocast_enabled("cpu"):
             return None
         for linear, here, start in zip(self.linears, present, self._starts, strict=True):
             if here is not linear or linear.weight.data_ptr() != start:
@@ -111,5 +121,7 @@ class Joined(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Joined:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.joint.join()
+        here = set(self.modules())
+        if self.joint.linears and here.issuperset(self.joint.linears):  # one that was replaced was not moved either
+            self.joint.join()
         return self
