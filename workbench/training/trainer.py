@@ -95,7 +95,8 @@ class _Run:
         folder: Path | None, export: Export | None,
     ) -> None:  # fmt: skip
         self.config, self.data, self.validation, self.folder, self.export = config, data, validation, folder, export
-        self.bench: Bench = bench_for(model, adapter, training_dtype(config.dtype, model))
+        with torch.inference_mode(False):  # a caller may hold it; tensors made inside could not be trained
+            self.bench: Bench = bench_for(model, adapter, training_dtype(config.dtype, model))
         self.steps = planned_steps(config, data)
         self.step = 0
         self.saved_step = 0
@@ -107,7 +108,7 @@ class _Run:
             parameter.grad = None
         self.bench.model.train()
         self.optimizer = self._optimizer()
-        self.good = _Good(0, [p.detach().clone() for p in self._parameters])
+        self.good = self._remembered()
         self._process = psutil.Process()
         free = {k: v for k, v in to_dict(config).items() if k not in _FREE}
         self.plan: dict[str, Any] = {**free, "steps": self.steps, "data": data.fingerprint()}
@@ -119,6 +120,10 @@ class _Run:
         groups = [{"params": matrices, "weight_decay": c.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
         betas = (c.adam_beta1, c.adam_beta2)
         return torch.optim.AdamW([g for g in groups if g["params"]], lr=c.learning_rate, betas=betas, eps=c.adam_epsilon, fused=True)
+
+    def _remembered(self) -> _Good:
+        with torch.inference_mode(False):
+            return _Good(self.step, [p.detach().clone() for p in self._parameters])
 
     def close(self) -> None:
         """Give the parameters back as they were found, without gradients."""
@@ -139,7 +144,8 @@ class _Run:
                 control.wait_while_paused()
                 yield Phase(word="Training")
             started = time.perf_counter()
-            group = None if control.stopping else self._update(micro, control)
+            with torch.inference_mode(False):
+                group = None if control.stopping else self._update(micro, control)
             if group is None:
                 return (yield from self._ended("stopped", save=control.save_on_stop))
             seconds = time.perf_counter() - started
@@ -265,11 +271,12 @@ class _Run:
     def restore(self) -> None:
         """Go on where the newest checkpoint stopped."""
         assert self.folder is not None, "a run without a folder has nothing to resume"
-        state = load_state(newest_checkpoint(self.folder))
+        with torch.inference_mode(False):
+            state = load_state(newest_checkpoint(self.folder))
         same_plan(state.plan, self.plan)
         for name, parameter in self.bench.parameters.items():
             parameter.copy_(state.parameters[name])
         restore_optimizer(self.optimizer, self.bench.parameters, state.optimizer)
         self.step = self.saved_step = state.step
         self.final = dict(state.final)
-        self.good = _Good(self.step, [p.detach().clone() for p in self._parameters])
+        self.good = self._remembered()
