@@ -8,7 +8,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 
 # Before torch is imported by a verb: waiting OpenMP threads give their core back, or a busy machine slows work tenfold.
@@ -16,22 +15,19 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from workbench import __version__
 from workbench.commands import VERBS
-from workbench.commands.base import STOPPED, Console
+from workbench.commands.base import STOPPED, Console, common_flags
 from workbench.core.control import Control
 from workbench.core.errors import ConfigError, WorkbenchError
 
 
 def build_parser(wanted: str | None = None) -> argparse.ArgumentParser:
     """The parser with every verb; flags are declared only for `wanted` (None: for all), because that imports its rooms."""
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--json", action="store_true", help="One JSON object per line on standard output, nothing else.")
-    common.add_argument("--debug", action="store_true", help="Show details and the traceback of an error.")
-    common.add_argument("--home", type=Path, metavar="FOLDER", help="Data folder (default: WORKBENCH_HOME, or the user's).")
     parser = argparse.ArgumentParser(prog="workbench", description="See, change, fine-tune and talk to language models; without a window.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb in VERBS.values():
-        sub = verbs.add_parser(verb.name, help=verb.help, description=verb.help, parents=[common])
+        sub = verbs.add_parser(verb.name, help=verb.help, description=verb.help, parents=[common_flags()])
+        sub.set_defaults(json=False, debug=False, home=None)
         if wanted in (None, verb.name):
             verb.arguments(sub)
     return parser

@@ -48,6 +48,15 @@ def verb(name: str, help: str, arguments: Callable[[argparse.ArgumentParser], No
     return add
 
 
+def common_flags() -> argparse.ArgumentParser:
+    """Flags that every verb, and every action of a verb, takes; unset ones leave the namespace alone."""
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    common.add_argument("--json", action="store_true", help="One JSON object per line on standard output, nothing else.")
+    common.add_argument("--debug", action="store_true", help="Show details and the traceback of an error.")
+    common.add_argument("--home", type=Path, metavar="FOLDER", help="Data folder (default: WORKBENCH_HOME, or the user's).")
+    return common
+
+
 class Console:
     """Where a verb writes. With `as_json` standard output carries one JSON object per line and nothing else."""
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
-from workbench.commands.base import Console, table, verb
+from workbench.commands.base import Console, common_flags, table, verb
 from workbench.core.format import bytes_text
 from workbench.library import Library
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
-    fetch = actions.add_parser("fetch", help="Download a model of the catalogue (checksum verified).")
+    fetch = actions.add_parser("fetch", help="Download a model of the catalogue (checksum verified).", parents=[common_flags()])
     fetch.add_argument("name", metavar="NAME", help="Name in the catalogue, such as starter.")
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from workbench.commands.base import Console, table, verb
+from workbench.commands.base import Console, common_flags, table, verb
 from workbench.library import Library
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
-    show = actions.add_parser("show", help="One run: its manifest and last metrics.")
+    show = actions.add_parser("show", help="One run: its manifest and last metrics.", parents=[common_flags()])
     show.add_argument("folder", metavar="DIR", type=Path)
 
 
