@@ -19,6 +19,7 @@ from PySide6.QtWidgets import (
 )
 
 from ui.forms.numbers import stepped, typed, untyped
+from ui.forms.texts import list_parts, list_text
 from ui.theme import GRID, tabular
 from ui.widgets.segmented import SegmentedControl
 from ui.widgets.toggle import TickBox, ToggleSwitch
@@ -384,37 +385,6 @@ class LineEditor(Editor, _TypedText):
 
     def stops(self) -> list[QWidget]:
         return [self.line]
-
-
-_ESCAPES: Final = {"\\": "\\\\", "\n": "\\n", "\t": "\\t", ",": "\\,"}
-_UNESCAPES: Final = {"n": "\n", "t": "\t", ",": ",", "\\": "\\"}
-
-
-def list_text(values: tuple[Any, ...]) -> str:
-    """("###", "\\n") -> '###, \\n'. The inverse of `list_parts`; outer spaces of an item are written \\s."""
-    parts = []
-    for value in values:
-        text = "".join(_ESCAPES.get(c, c) for c in str(value))
-        inner = text.strip(" ")
-        lead, trail = (len(text), 0) if not inner else (len(text) - len(text.lstrip(" ")), len(text) - len(text.rstrip(" ")))
-        parts.append("\\s" * lead + inner + "\\s" * trail)
-    return ", ".join(parts)
-
-
-def list_parts(text: str) -> list[str]:
-    """Split at commas, drop spaces around items and empty items, undo escapes."""
-    parts: list[list[str]] = [[]]
-    letters = iter(text)
-    for letter in letters:
-        if letter == "\\":
-            following = next(letters, "\\")
-            parts[-1].append("\0" if following == "s" else _UNESCAPES.get(following, "\\" + following))
-        elif letter == ",":
-            parts.append([])
-        else:
-            parts[-1].append(letter)
-    joined = ("".join(p).strip(" ").replace("\0", " ") for p in parts)
-    return [p for p in joined if p]
 
 
 class OptionCombo(QComboBox):

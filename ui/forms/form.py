@@ -252,10 +252,12 @@ class ConfigForm(QWidget):
         """Hand each problem to its row or to the options it concerns; returns those that have no place here."""
         nested: dict[str, list[Problem]] = {n: [] for n, r in self.rows.items() if isinstance(r.editor, ChoiceEditor)}
         unplaced = []
+        known = {i.name for i in describe(self.config_type)}
         for problem in problems:
             name, _, option = problem.field.partition(".")
             if name not in self.rows:
-                unplaced.append(problem)
+                if name not in known:  # a described field that is left out here is shown by whoever left it out
+                    unplaced.append(problem)
             elif option and name in nested:
                 nested[name].append(dataclasses.replace(problem, field=option))
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import math
 from collections.abc import Iterable
@@ -43,15 +44,26 @@ def render(widget: QWidget, scale: float) -> QPixmap:
     return pixmap
 
 
+def save_png(widget: QWidget, path: Path, scale: float) -> None:
+    """Pixels. `OSError` when the file cannot be written."""
+    if not render(widget, scale).save(str(path), "PNG"):
+        raise OSError(errno.EACCES, "no image could be written there", str(path))
+
+
 def save_svg(widget: QWidget, path: Path, title: str) -> None:
-    """Vector graphics. pyqtgraph 0.14's own SVG exporter fails; without the resolution the layers would be misplaced."""
+    """Vector graphics. pyqtgraph 0.14's own SVG exporter fails; without the resolution the layers would be misplaced.
+
+    `OSError` when the file cannot be written.
+    """
     generator = QSvgGenerator()
     generator.setFileName(str(path))
     generator.setResolution(96)
     generator.setSize(widget.size())
     generator.setViewBox(QRect(QPoint(), widget.size()))
     generator.setTitle(title)
-    painter = QPainter(generator)
+    painter = QPainter()
+    if not painter.begin(generator):
+        raise OSError(errno.EACCES, "no drawing could be written there", str(path))
     painter.fillRect(widget.rect(), widget.palette().color(widget.backgroundRole()))
     widget.render(painter, QPoint())
     painter.end()

@@ -9,65 +9,35 @@ plot.refresh()                              # the owner's clock decides when
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pyqtgraph as pg
-from PySide6.QtCore import QEvent, Qt, QTimer, Signal, Slot
-from PySide6.QtGui import QAction, QFont, QGuiApplication, QKeyEvent, QMouseEvent, QPaintEvent, QShowEvent
-from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QMenu, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtCore import QEvent, QTimer, Signal, Slot
+from PySide6.QtGui import QGuiApplication, QShowEvent
+from PySide6.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
 from ui.plots import export
-from ui.plots.axes import UnitAxis
+from ui.plots.canvas import Canvas
 from ui.plots.curves import Curve, CurveStyle, Reference, scaled
+from ui.plots.header import PlotHeader
 from ui.plots.hover import Hover, place_text, value_text
 from ui.plots.legend import Legend
+from ui.plots.ranges import FROM_ZERO, HeightRange, x_range
 from ui.plots.series import Floats, Series
-from ui.theme import SMALL, tabular
-from ui.widgets.labels import ElidingLabel, MutedLabel
+from ui.theme import SMALL
 from ui.widgets.tones import colours_of
+from workbench.core.errors import FileError
 from workbench.core.metrics import MetricInfo, PlotInfo
 
-FROM_ZERO = frozenset({"B", "tokens/s"})
-"""Units of amounts: a linear axis of these begins at zero, else the eye compares wrong heights."""
 POINT_LIMIT = 200_000
-ZOOM_REDRAW_MS = 30
-
-FileKind = Literal["png", "svg", "csv"]
-
-
-class _Canvas(pg.PlotWidget):  # type: ignore[misc]
-    """The drawing area. Measures what painting costs, so that the owner can pace it."""
-
-    reset_wanted = Signal()
-    left = Signal()
-
-    def __init__(self, axes: dict[str, UnitAxis]) -> None:
-        super().__init__(axisItems=axes)
-        self.paint_seconds = 0.0
-        item = self.getPlotItem()
-        item.hideButtons()
-        item.setMenuEnabled(False)
-        item.showGrid(x=True, y=True, alpha=0.14)
-        item.getViewBox().disableAutoRange()
-        self.setFrameShape(self.Shape.NoFrame)
-        self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-        self.setMinimumSize(120, 80)
-
-    def paintEvent(self, event: QPaintEvent) -> None:
-        started = time.thread_time()
-        super().paintEvent(event)
-        self.paint_seconds = time.thread_time() - started
-
-    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
-        self.reset_wanted.emit()
-
-    def leaveEvent(self, event: QEvent) -> None:
-        super().leaveEvent(event)
-        self.left.emit()
+"""Points kept per curve; a longer one is thinned, peaks kept."""
+REDRAW_MS = 30
+"""After zooming, resizing and the like the plot redraws itself, at most so often."""
+PICTURE_RATIO = 2.0
+FILTERS = {"png": "PNG image (*.png)", "svg": "SVG drawing (*.svg)", "csv": "CSV table (*.csv)"}
 
 
 class LivePlot(QWidget):
@@ -98,14 +68,13 @@ class LivePlot(QWidget):
         self._window: int | None = None
         self._follow = True
         self._dirty = True
-        self._y_range: tuple[float, float] | None = None
+        self._height = HeightRange(info.unit in FROM_ZERO)
         self._runs: dict[str, int] = {}
         self._curves: dict[tuple[str, str], Curve] = {}
         self._references: dict[str, Reference] = {}
         self._pen_ratio: float | None = None
         self.refresh_seconds = 0.0
         self._build(x_label, empty_text)
-        self._name_for_assistance()
         self.set_log(all(m.log for m in metrics))
         self._restyle()
 
@@ -114,86 +83,37 @@ class LivePlot(QWidget):
     def _build(self, x_label: str | None, empty_text: str) -> None:
         self.setAutoFillBackground(True)
         self.setBackgroundRole(self.palette().ColorRole.Base)
-        bottom = UnitAxis("bottom", "s" if self.axis == "time" else "step")
-        left = UnitAxis("left", self.info.unit)
-        self.canvas = _Canvas({"bottom": bottom, "left": left})
-        bottom.setLabel(x_label or ("time (min:s)" if self.axis == "time" else "step"))
-        if self.info.unit != "B":
-            left.setLabel(y_title(self.info))
-        self._axes = (bottom, left)
-        self._view: pg.ViewBox = self.canvas.getPlotItem().getViewBox()
-        self._view.sigRangeChangedManually.connect(self._zoomed)
-        self._view.sigXRangeChanged.connect(self._x_moved)
-        self.canvas.reset_wanted.connect(self.follow)
+        self.setAccessibleName(f"{self.info.title} plot")
+        self.canvas = Canvas(self.info, self.axis, x_label, empty_text)
+        self._view = self.canvas.view
         self.hover = Hover(self.canvas, self._shown_curves, self.axis)
-        self.canvas.left.connect(self.hover.hide)
-        self.canvas.installEventFilter(self)
-        self._empty = MutedLabel(empty_text, self.canvas)
-        self._empty.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self._empty.setWordWrap(True)
-        self._empty.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
         self.legend = Legend(self.info.title, self)
-        self.legend.toggled.connect(self._legend_toggled)
+        self.header = PlotHeader(self.info.title, list(self.metrics.values()))
+        self._redraw_timer = QTimer(self, singleShot=True, interval=REDRAW_MS)
+        self._redraw_timer.timeout.connect(self._redraw)
+        self._connect()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(2 * SMALL, SMALL, SMALL, SMALL)
         layout.setSpacing(2)
-        layout.addLayout(self._header())
+        layout.addWidget(self.header)
         layout.addWidget(self.legend)
         layout.addWidget(self.canvas, 1)
-        self._zoom_timer = QTimer(self, singleShot=True, interval=ZOOM_REDRAW_MS)
-        self._zoom_timer.timeout.connect(self._redraw_zoomed)
         self._update_legend()
 
-    def _header(self) -> QHBoxLayout:
-        title = QLabel(self.info.title)
-        bold = QFont(title.font())
-        bold.setWeight(QFont.Weight.DemiBold)
-        title.setFont(bold)
-        title.setToolTip("<br>".join(f"<b>{m.label}</b>: {m.help}" for m in self.metrics.values()))
-        self._reading = ElidingLabel()
-        self._reading.setFont(tabular(self._reading.font()))
-        self._reading.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-        self._reading.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self._follow_button = QToolButton(text="Follow", autoRaise=True)
-        self._follow_button.setToolTip("Show the newest points again (double-click on the plot, or Home)")
-        self._follow_button.setAccessibleName(f"{self.info.title}: follow the newest points")
-        self._follow_button.clicked.connect(self.follow)
-        self._follow_button.hide()
-        self._menu_button = QToolButton(text="⋯", autoRaise=True)
-        self._menu_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-        self._menu_button.setStyleSheet("QToolButton::menu-indicator { image: none; }")
-        self._menu_button.setToolTip("View and export")
-        self._menu_button.setAccessibleName(f"{self.info.title}: view and export")
-        self.menu = self._make_menu()
-        self._menu_button.setMenu(self.menu)
-        self._tools = (self._follow_button, self._menu_button)
-        row = QHBoxLayout()
-        row.setSpacing(SMALL)
-        row.addWidget(title)
-        row.addWidget(self._reading, 1)
-        row.addWidget(self._follow_button)
-        row.addWidget(self._menu_button)
-        return row
-
-    def _make_menu(self) -> QMenu:
-        menu = QMenu(self)
-        self._follow_action = self._action(menu, "Follow the newest points", self.follow)
-        self._log_action = menu.addAction("Logarithmic axis")
-        self._log_action.setCheckable(True)
-        self._log_action.toggled.connect(self.set_log)
-        menu.addSeparator()
-        self._action(menu, "Copy image", self.copy_image)
-        self._action(menu, "Copy values", self.copy_values)
-        self._action(menu, "Save as PNG…", lambda: self.ask_export("png"))
-        self._action(menu, "Save as SVG…", lambda: self.ask_export("svg"))
-        self._action(menu, "Save values as CSV…", lambda: self.ask_export("csv"))
-        return menu
-
-    @staticmethod
-    def _action(menu: QMenu, text: str, slot: Callable[[], object]) -> QAction:
-        action = menu.addAction(text)
-        action.triggered.connect(lambda _checked=False: slot())
-        return action
+    def _connect(self) -> None:
+        self.canvas.zoomed.connect(self._zoomed)
+        self.canvas.x_moved.connect(self._x_moved)
+        self.canvas.resized.connect(self._redraw_soon)
+        self.canvas.reset_wanted.connect(self.follow)
+        self.canvas.left.connect(self.hover.hide)
+        self.canvas.stepped.connect(self.hover.step)
+        self.canvas.menu_wanted.connect(self.header.menu.popup)
+        self.legend.toggled.connect(self._legend_toggled)
+        self.header.follow_wanted.connect(self.follow)
+        self.header.log_wanted.connect(self.set_log)
+        self.header.copy_image_wanted.connect(self.copy_image)
+        self.header.copy_values_wanted.connect(self.copy_values)
+        self.header.save_wanted.connect(self.ask_export)
 
     # ---- values --------------------------------------------------------------------------------------------------
 
@@ -230,7 +150,7 @@ class LivePlot(QWidget):
         """Forget every run; reference lines stay."""
         for name in list(self._runs):
             self._forget(name)
-        self._y_range = None
+        self._height.forget()
         self._update_legend()
         self.follow()
 
@@ -298,9 +218,10 @@ class LivePlot(QWidget):
         if log == self._log:
             return
         self._log = log
-        self._y_range = None
-        self._axes[1].setLogMode(x=False, y=log)
-        self._log_action.setChecked(log)
+        self._height.forget()
+        self._height.log = log
+        self.canvas.set_log(log)
+        self.header.log_action.setChecked(log)
         self.follow()
 
     def set_smoothing(self, smoothing: float) -> None:
@@ -320,30 +241,32 @@ class LivePlot(QWidget):
     def follow(self) -> None:
         """Leave the zoom: show all, or the window, and grow with the run."""
         self._set_follow(True)
-        self._y_range = None
-        self._dirty = True
-        if not self._zoom_timer.isActive():
-            self._zoom_timer.start()
+        self._height.forget()
+        self._redraw_soon()
 
     def _set_follow(self, on: bool) -> None:
         if on != self._follow:
             self._follow = on
-            self._follow_button.setVisible(not on)
+            self.header.follow_button.setVisible(not on)
             self.follow_changed.emit(on)
 
-    @Slot(object)
-    def _zoomed(self, _mouse: object = None) -> None:
+    @Slot()
+    def _zoomed(self) -> None:
         self._set_follow(False)
 
-    @Slot(object, object)
-    def _x_moved(self, _view: object = None, _range: object = None) -> None:
+    @Slot()
+    def _x_moved(self) -> None:
         if not self._follow:
-            self._dirty = True
-            if not self._zoom_timer.isActive():
-                self._zoom_timer.start()
+            self._redraw_soon()
 
     @Slot()
-    def _redraw_zoomed(self) -> None:
+    def _redraw_soon(self) -> None:
+        self._dirty = True
+        if not self._redraw_timer.isActive():
+            self._redraw_timer.start()
+
+    @Slot()
+    def _redraw(self) -> None:
         self.refresh()
 
     def _shown_curves(self) -> list[Curve]:
@@ -353,10 +276,8 @@ class LivePlot(QWidget):
     def _legend_toggled(self) -> None:
         for (run, metric), curve in self._curves.items():
             curve.set_shown(self.legend.checked("metric", metric) and self.legend.checked("run", run))
-        self._y_range = None
-        self._dirty = True
-        if not self._zoom_timer.isActive():
-            self._zoom_timer.start()
+        self._height.forget()
+        self._redraw_soon()
 
     def _update_legend(self) -> None:
         newest = next(reversed(self._runs.values()), 0)
@@ -367,7 +288,7 @@ class LivePlot(QWidget):
             for i, m in enumerate(self.metrics.values())
         ]
         self.legend.set_entries("metric", metrics if len(metrics) > 1 else [])
-        runs = [(name, name, "", index if stepped else 0, 0, index) for name, index in self._runs.items()]
+        runs = [(name, name or "earlier", "", index if stepped else 0, 0, index) for name, index in self._runs.items()]
         self.legend.set_entries("run", runs if several else [])
         self.legend.setVisible(bool(self.legend.boxes()))
         self.legend.restyle(colours_of(self))
@@ -382,15 +303,18 @@ class LivePlot(QWidget):
         started = time.thread_time()
         self._dirty = False
         curves = [c for c in self._shown_curves() if len(c.series)]
-        self._empty.setVisible(not curves)
+        self.canvas.empty.setVisible(not curves)
         if curves and self._follow:
-            self._view.setXRange(*self._x_bounds(curves), padding=0)
+            newest = self._newest_run(curves)
+            self._view.setXRange(*x_range([c.series for c in curves], [c.series for c in newest], self._window), padding=0)
         (low, high), _ = self._view.viewRange()
         pixels = max(int(self._view.width()), 100)
         drawn = [b for c in curves if (b := c.draw(low, high, pixels, self._log)) is not None]
         self._draw_references(drawn)
         if drawn and self._follow:
-            self._fit_y(min(b[0] for b in drawn), max(b[1] for b in drawn))
+            height = self._height.fit(min(b[0] for b in drawn), max(b[1] for b in drawn))
+            if height is not None:
+                self._view.setYRange(*height, padding=0)
         self._tell()
         self._dirty = False  # setting the range has marked it
         self.refresh_seconds = time.thread_time() - started
@@ -400,17 +324,6 @@ class LivePlot(QWidget):
     def cost_seconds(self) -> float:
         """CPU time of the last redraw, painting included."""
         return self.refresh_seconds + self.canvas.paint_seconds
-
-    def _x_bounds(self, curves: Sequence[Curve]) -> tuple[float, float]:
-        low = min(float(c.series.x.min() if not c.series.ordered else c.series.x[0]) for c in curves)
-        high = max(float(c.series.x.max() if not c.series.ordered else c.series.x[-1]) for c in curves)
-        if self._window is not None:
-            newest = [c for c in curves if c.run == curves[-1].run] if self.axis == "time" else self._newest_run(curves)
-            starts = [s for c in newest if (s := c.series.start_of_last(self._window)) is not None]
-            ends = [float(c.series.x[-1]) for c in newest]
-            low, high = max(starts), max(ends)
-        span = max(high - low, 5.0)
-        return low, low + span * 1.02
 
     def _newest_run(self, curves: Sequence[Curve]) -> list[Curve]:
         name = next(run for run in reversed(self._runs) if any(c.run == run for c in curves))
@@ -425,22 +338,6 @@ class LivePlot(QWidget):
                 reference.line.setPos(place)
                 if drawn:
                     drawn.append((place, place))
-
-    def _fit_y(self, low: float, high: float) -> None:
-        """New bounds only when the values leave the old ones or use less than half of them: an axis that keeps still."""
-        if not self._log and self.info.unit in FROM_ZERO and low >= 0:
-            low = 0.0
-        if self._y_range is not None:
-            bottom, top = self._y_range
-            if bottom <= low and high <= top and (high - low) >= 0.5 * (top - bottom):
-                return
-        span = high - low
-        if span <= 0:
-            span = 0.3 if self._log else (abs(high) * 0.2 or 1.0)
-            low, high = low - span / 2, high + span / 2
-        bottom = 0.0 if low == 0.0 and not self._log else low - 0.06 * span
-        self._y_range = (bottom, high + 0.1 * span)
-        self._view.setYRange(*self._y_range, padding=0)
 
     def readings(self) -> list[tuple[MetricInfo, float, float]]:
         """(metric, x, value) of the newest point of every metric of the newest run; the average where one is drawn."""
@@ -458,29 +355,19 @@ class LivePlot(QWidget):
         for metric, _, value in readings:  # several: each beside its name in the legend
             self.legend.set_value(metric.name, value_text(value, metric.unit if metric.unit == "B" else ""))
         alone = len(self.metrics) == 1 and bool(readings)
-        self._reading.set_full_text(value_text(readings[0][2], self.info.unit) if alone else "")
+        self.header.reading.set_full_text(value_text(readings[0][2], self.info.unit) if alone else "")
         told = "; ".join(f"{m.label} {value_text(v, m.unit)} {place_text(x, self.axis)}" for m, x, v in readings)
         references = "; ".join(f"{r.text} {value_text(r.value, self.info.unit)}" for r in self._references.values())
-        text = "; ".join(t for t in (told, references) if t) or self._empty.text()
+        text = "; ".join(t for t in (told, references) if t) or self.canvas.empty.text()
         if text != self.canvas.accessibleDescription():
             self.canvas.setAccessibleDescription(text)
             self.setAccessibleDescription(text)
-
-    def _name_for_assistance(self) -> None:
-        self.setAccessibleName(f"{self.info.title} plot")
-        self.canvas.setAccessibleName(f"{self.info.title} plot")
 
     def _restyle(self, ratio: float | None = None) -> None:
         """Colours and pens of the theme and screen now in force, or for a picture of another `ratio`."""
         colours, ratio = colours_of(self), ratio or self.devicePixelRatioF()
         self._pen_ratio = ratio
-        self.canvas.setBackground(colours.base)
-        for axis in self._axes:
-            axis.setPen(pg.mkPen(colours.border, width=ratio))
-            axis.setTextPen(colours.muted)
-            axis.setTickFont(self.font())
-            if axis.labelText:
-                axis.setLabel(axis.labelText, **{"font-size": f"{self.font().pointSizeF()}pt", "color": colours.muted})
+        self.canvas.restyle(colours, ratio, self.font())
         for curve in self._curves.values():
             curve.restyle(colours, ratio)
         for reference in self._references.values():
@@ -492,33 +379,36 @@ class LivePlot(QWidget):
     # ---- files ---------------------------------------------------------------------------------------------------
 
     def save(self, path: Path) -> None:
-        """Write the plot as it looks (.png, .svg), or every stored value (.csv)."""
-        kind = path.suffix.lower()
-        if kind == ".csv":
-            path.write_text(export.csv_text(self._curves.values()), encoding="utf-8")
-        elif kind == ".svg":
-            with self._as_figure(1.0):
-                export.save_svg(self, path, self.info.title)
-        elif kind == ".png":
-            with self._as_figure(2.0):
-                written = export.render(self, 2.0).save(str(path))
-            if not written:
-                raise OSError(f"{path} cannot be written")
-        else:
-            raise ValueError(f"{path.name} has no ending this plot can be saved as: .png, .svg or .csv")
+        """Write the plot as it looks (.png, .svg), or every stored value (.csv). `FileError` when that is not possible."""
+        kind = path.suffix.lower().lstrip(".")
+        if kind not in FILTERS:
+            raise FileError(f"A plot cannot be saved as {path.name!r}.", hint="End the name with .png, .svg or .csv.")
+        try:
+            if kind == "csv":
+                path.write_text(export.csv_text(self._curves.values()), encoding="utf-8")
+                return
+            with self._as_figure(PICTURE_RATIO if kind == "png" else 1.0):
+                if kind == "png":
+                    export.save_png(self, path, PICTURE_RATIO)
+                else:
+                    export.save_svg(self, path, self.info.title)
+        except OSError as error:
+            raise FileError(f"{path} cannot be written: {error.strerror or error}.", hint="Choose another folder.") from error
 
+    @Slot()
     def copy_image(self) -> None:
-        with self._as_figure(2.0):
-            QGuiApplication.clipboard().setPixmap(export.render(self, 2.0))
+        with self._as_figure(PICTURE_RATIO):
+            QGuiApplication.clipboard().setPixmap(export.render(self, PICTURE_RATIO))
 
+    @Slot()
     def copy_values(self) -> None:
         """The values as CSV text: a table for those who cannot see the picture."""
         QGuiApplication.clipboard().setText(export.csv_text(self._curves.values()))
 
-    def ask_export(self, kind: FileKind) -> Path | None:
-        """Ask for a file name and save there; None when the person changed their mind."""
-        filters = {"png": "PNG image (*.png)", "svg": "SVG drawing (*.svg)", "csv": "CSV table (*.csv)"}
-        name, _ = QFileDialog.getSaveFileName(self, f"Save {self.info.title}", f"{self.info.name}.{kind}", filters[kind])
+    @Slot(str)
+    def ask_export(self, kind: str) -> Path | None:
+        """Ask for a file name ("png", "svg", "csv") and save there; None when the person changed their mind."""
+        name, _ = QFileDialog.getSaveFileName(self, f"Save {self.info.title}", f"{self.info.name}.{kind}", FILTERS[kind])
         if not name:
             return None
         path = Path(name)
@@ -529,7 +419,7 @@ class LivePlot(QWidget):
     @contextmanager
     def _as_figure(self, ratio: float) -> Iterator[None]:
         """Without buttons and cross-hair, with pens for `ratio` device pixels to a point, freshly drawn."""
-        shown = [tool for tool in self._tools if not tool.isHidden()]
+        shown = [tool for tool in self.header.tools if not tool.isHidden()]
         self.hover.hide()
         for tool in shown:
             tool.hide()
@@ -555,40 +445,8 @@ class LivePlot(QWidget):
             self._restyle()
         return super().event(event)
 
-    def eventFilter(self, watched: object, event: QEvent) -> bool:
-        if event.type() == QEvent.Type.Resize:
-            self._empty.setGeometry(self.canvas.rect().adjusted(40, 10, -10, -30))
-            self._dirty = True
-            self._zoom_timer.start()
-        elif event.type() == QEvent.Type.KeyPress and isinstance(event, QKeyEvent):
-            return self._key_pressed(event)
-        elif event.type() == QEvent.Type.ContextMenu:
-            self.menu.popup(event.globalPos())  # type: ignore[attr-defined]
-            return True
-        elif event.type() == QEvent.Type.FocusOut:
-            self.hover.hide()
-        return False
-
-    def _key_pressed(self, event: QKeyEvent) -> bool:
-        key = event.key()
-        if key in (Qt.Key.Key_Left, Qt.Key.Key_Right):
-            self.hover.step(-1 if key == Qt.Key.Key_Left else 1)
-        elif key == Qt.Key.Key_Home:
-            self.follow()
-        elif key == Qt.Key.Key_Escape and self.hover.visible:
-            self.hover.hide()
-        else:
-            return False
-        return True
-
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
         if self._pen_ratio != self.devicePixelRatioF():
             self._restyle()
-        self._dirty = True
-        self._zoom_timer.start()
-
-
-def y_title(info: PlotInfo) -> str:
-    """Label and unit of the vertical axis, without saying the same word twice."""
-    return f"{info.y_label} ({info.unit})" if info.unit and info.unit != info.y_label else info.y_label
+        self._redraw_soon()

@@ -11,7 +11,7 @@ from ui.widgets.tones import colours_of
 
 
 class CollapsibleSection(QWidget):
-    """A header with an arrow, and `body` below it. `quiet` draws the header as secondary text without a line, `indent` moves only the header."""
+    """A header with an arrow, and `body` below it. `quiet` draws the header as secondary text; `indent` moves only the header."""
 
     toggled = Signal(bool)
 
