@@ -1,0 +1,204 @@
+"""The diagram on a painter: window, picture file or SVG alike."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from PySide6.QtCore import QLineF, QPointF, QRectF, Qt
+from PySide6.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPainterPath, QPen, QPolygonF
+
+from ui.diagram.layout import Box, Chip, Frame, Heads, Item, Line, Picture, Plus, Tie
+from ui.diagram.spec import Part
+from ui.theme import Colours
+
+HUE: Final = {"embedding": 0, "head": 0, "attention": 1, "mlp": 2, "norm": 3, "position": 4}
+"""Which of the theme's plot colours a role is drawn in; the titles say the same in words."""
+_LEAST_SQUARE, _MOST_SQUARE = 3.0, 9.0
+
+
+def blend(one: str, other: str, share: float) -> QColor:
+    """`share` of `other` in `one`."""
+    a, b = QColor(one), QColor(other)
+    parts = [x + (y - x) * share for x, y in zip(a.getRgbF()[:3], b.getRgbF()[:3], strict=True)]
+    return QColor.fromRgbF(*parts)
+
+
+class Artist:
+    """Draws items in the theme's colours; `changed` are the parts to be set off from the model they are compared with."""
+
+    def __init__(self, painter: QPainter, colours: Colours, font: QFont, changed: frozenset[str] = frozenset()) -> None:
+        self._p = painter
+        self._c = colours
+        self._font = QFont(font)
+        self._small = QFont(font)
+        self._small.setPointSizeF(font.pointSizeF() * 0.9)
+        self._changed = changed
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+
+    def draw(self, picture: Picture) -> None:
+        for wanted in (Frame, Line, Tie, Box, Heads, Chip, Plus):  # lines below boxes
+            for item in picture.items:
+                if isinstance(item, wanted):
+                    self._one(item)
+
+    def _one(self, item: Item) -> None:
+        if isinstance(item, Box):
+            self._box(item)
+        elif isinstance(item, Heads):
+            self._heads(item)
+        elif isinstance(item, Chip):
+            self._chip(item)
+        elif isinstance(item, Line):
+            self._line(item.points, item.arrow, QPen(QColor(self._c.muted), 1.3))
+        elif isinstance(item, Plus):
+            self._plus(item)
+        elif isinstance(item, Frame):
+            self._frame(item)
+        else:
+            self._tie(item)
+
+    def _hue(self, role: str) -> str:
+        return self._c.plots[HUE[role] % len(self._c.plots)]
+
+    def _box(self, item: Box) -> None:
+        p, part, hue = self._p, item.part, self._hue(item.part.role)
+        changed = part_key(part) in self._changed
+        p.setPen(QPen(QColor(self._c.accent_text if changed else blend(self._c.base, hue, 0.75)), 2.2 if changed else 1.1))
+        p.setBrush(blend(self._c.base, hue, 0.16))
+        p.drawRoundedRect(item.rect, 4, 4)
+        self._words(item.rect, part)
+
+    def _words(self, rect: QRectF, part: Part) -> None:
+        p = self._p
+        line = QFontMetricsF(self._font).height()
+        room = QRectF(rect.left() + 7, rect.top() + (3 if rect.height() > line + 12 else 0), rect.width() - 14, 0)
+        room.setHeight(rect.height() if rect.height() <= line + 12 else line + 2)
+        title_font = QFont(self._font)
+        title_font.setWeight(QFont.Weight.DemiBold if part.role != "norm" else QFont.Weight.Normal)
+        metrics = QFontMetricsF(title_font)
+        title = metrics.elidedText(part.title, Qt.TextElideMode.ElideRight, room.width())
+        p.setFont(title_font)
+        p.setPen(QColor(self._c.text))
+        align = Qt.AlignmentFlag.AlignVCenter | (Qt.AlignmentFlag.AlignLeft if part.detail else Qt.AlignmentFlag.AlignHCenter)
+        p.drawText(room, int(align), title)
+        left = metrics.horizontalAdvance(title) + 8
+        small = QFontMetricsF(self._small)
+        if part.detail and room.width() - left >= min(small.horizontalAdvance(part.detail), 40):
+            p.setFont(self._small)
+            p.setPen(QColor(self._c.muted))
+            detail = small.elidedText(part.detail, Qt.TextElideMode.ElideRight, room.width() - left)
+            p.drawText(room, int(Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignRight), detail)
+
+    def _heads(self, item: Heads) -> None:
+        p, rect = self._p, item.rect
+        groups, each = item.kv_heads, item.heads // item.kv_heads
+        size, groups = _square(rect.width(), groups, each)
+        shown = groups < item.kv_heads
+        hue = self._hue("attention")
+        x, bar, between = rect.left(), 3.0, _between(each)
+        y = rect.top() + (rect.height() - size - bar - 2) / 2
+        p.setPen(Qt.PenStyle.NoPen)
+        for _ in range(groups):
+            start = x
+            p.setBrush(blend(self._c.base, hue, 0.85))
+            for _ in range(each):
+                p.drawRoundedRect(QRectF(x, y, size, size), 1.5, 1.5)
+                x += size + 1
+            p.setBrush(QColor(self._c.text))
+            p.drawRoundedRect(QRectF(start, y + size + 2, x - 1 - start, bar), 1, 1)
+            x += between
+        if shown:
+            p.setPen(QColor(self._c.muted))
+            p.setFont(self._small)
+            p.drawText(QRectF(x, rect.top(), 14, rect.height()), int(Qt.AlignmentFlag.AlignVCenter), "…")
+
+    def _chip(self, item: Chip) -> None:
+        p = self._p
+        scale = item.role == "scale"
+        p.setPen(QPen(QColor(self._c.muted if scale else self._c.border), 1.0))
+        p.setBrush(QColor(self._c.base))
+        p.drawRoundedRect(item.rect, item.rect.height() / 2, item.rect.height() / 2)
+        p.setFont(self._small)
+        p.setPen(QColor(self._c.text))
+        text = QFontMetricsF(self._small).elidedText(item.text, Qt.TextElideMode.ElideRight, item.rect.width() - 4)
+        p.drawText(item.rect, int(Qt.AlignmentFlag.AlignCenter), text)
+
+    def _line(self, points: tuple[QPointF, ...], arrow: bool, pen: QPen) -> None:
+        p = self._p
+        p.setBrush(Qt.BrushStyle.NoBrush)
+        p.setPen(pen)
+        path = QPainterPath(points[0])
+        for point in points[1:]:
+            path.lineTo(point)
+        p.drawPath(path)
+        if arrow:
+            self._arrow(points[-2], points[-1], pen.color())
+
+    def _arrow(self, start: QPointF, tip: QPointF, colour: QColor) -> None:
+        angle = math.radians(QLineF(start, tip).angle())
+        back = QPointF(-math.cos(angle) * 6, math.sin(angle) * 6)
+        across = QPointF(math.sin(angle) * 3.2, math.cos(angle) * 3.2)
+        self._p.setPen(Qt.PenStyle.NoPen)
+        self._p.setBrush(colour)
+        self._p.drawPolygon(QPolygonF([tip, tip + back + across, tip + back - across]))
+
+    def _plus(self, item: Plus) -> None:
+        p, r = self._p, 6.5
+        p.setPen(QPen(QColor(self._c.text), 1.3))
+        p.setBrush(QColor(self._c.base))
+        p.drawEllipse(item.centre, r, r)
+        p.drawLine(item.centre + QPointF(-3.4, 0), item.centre + QPointF(3.4, 0))
+        p.drawLine(item.centre + QPointF(0, -3.4), item.centre + QPointF(0, 3.4))
+
+    def _frame(self, item: Frame) -> None:
+        p = self._p
+        pen = QPen(QColor(self._c.muted if "block" not in self._changed else self._c.accent_text), 1.2, Qt.PenStyle.DashLine)
+        p.setPen(pen)
+        p.setBrush(Qt.BrushStyle.NoBrush)
+        p.drawRoundedRect(item.rect, 6, 6)
+        metrics = QFontMetricsF(self._small)
+        width = metrics.horizontalAdvance(item.label) + 12
+        label = QRectF(item.rect.right() - width - 10, item.rect.top() - metrics.height() / 2, width, metrics.height())
+        p.fillRect(label, QColor(self._c.base))
+        p.setPen(QColor(self._c.text if "block" not in self._changed else self._c.accent_text))
+        p.setFont(self._small)
+        p.drawText(label, int(Qt.AlignmentFlag.AlignCenter), item.label)
+
+    def _tie(self, item: Tie) -> None:
+        p = self._p
+        hue = QColor(self._hue("embedding"))
+        pen = QPen(hue, 1.6, Qt.PenStyle.DotLine)
+        self._line(item.points, False, pen)
+        self._arrow(item.points[-2], item.points[-1], hue)
+        middle = (item.points[1] + item.points[2]) / 2
+        metrics = QFontMetricsF(self._small)
+        width = metrics.horizontalAdvance(item.label) + 8
+        p.save()
+        p.translate(middle)
+        p.rotate(90)
+        label = QRectF(-width / 2, -metrics.height() / 2, width, metrics.height())
+        p.fillRect(label, QColor(self._c.base))
+        p.setPen(QColor(self._c.text))
+        p.setFont(self._small)
+        p.drawText(label, int(Qt.AlignmentFlag.AlignCenter), item.label)
+        p.restore()
+
+
+def part_key(part: Part) -> str:
+    """What a part is recognised by between two diagrams."""
+    return part.title if part.role == "norm" and part.title.startswith("Final") else part.role
+
+
+def _between(each: int) -> float:
+    """Room after a group, beside the pixel after each square."""
+    return 3.0 if each > 1 else 1.0
+
+
+def _square(width: float, groups: int, each: int) -> tuple[float, int]:
+    """Side of a head's square, and how many groups are shown at that size."""
+    size = ((width + _between(each)) / groups - _between(each)) / each - 1
+    if size >= _LEAST_SQUARE:
+        return min(size, _MOST_SQUARE), groups
+    fitting = int((width - 14) // (each * (_LEAST_SQUARE + 1) + _between(each)))
+    return _LEAST_SQUARE, max(1, min(groups, fitting))
