@@ -44,7 +44,7 @@ def generate(
     stop_ids: Sequence[int] | None = None,
     prefill_dtype: torch.dtype | None = None,
     reuse: int = 0,
-    chunk: int = 256,
+    chunk: int = 512,
 ) -> Generator[Progress | TokenEvent, None, GenerationResult]:
     """Continue `prompt_ids` until a stop id, a stop string, `max_new_tokens`, the end of the context, or a stop.
 

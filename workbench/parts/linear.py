@@ -106,7 +106,7 @@ class Joint:
     def __call__(self, x: Tensor, *present: nn.Module) -> Tensor | None:
         """x [..., in] -> all outputs side by side [..., sum of out], or None when each has to be asked by itself.
         `present` are the modules that stand in the linears' places now."""
-        if torch.is_grad_enabled() or self.biased or not self.linears or torch.is_autocast_enabled("cpu"):
+        if torch.is_grad_enabled() or self.biased or not self.linears:
             return None
         for linear, here, start in zip(self.linears, present, self._starts, strict=True):
             if here is not linear or linear.weight.data_ptr() != start:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -27,7 +28,9 @@ class GatedMLP(Joined):
     def forward(self, x: Tensor) -> Tensor:
         joint = self.joint(x, self.gate_proj, self.up_proj)
         gate, up = (self.gate_proj(x), self.up_proj(x)) if joint is None else joint.chunk(2, -1)
-        out: Tensor = self.down_proj(self.activation(gate) * up)
+        opened = self.activation(gate)
+        opened = opened * up if torch.is_grad_enabled() else opened.mul_(up)
+        out: Tensor = self.down_proj(opened)
         return out
 
 
