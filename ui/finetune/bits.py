@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final, Literal
 
 from PySide6.QtCore import QEvent, Qt, Slot
-from PySide6.QtGui import QFont, QGuiApplication
+from PySide6.QtGui import QFont, QGuiApplication, QPalette
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPlainTextEdit, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from ui import icons
 from ui.forms.editors import control_height
-from ui.theme import MEDIUM, SMALL, Colours, Theme, monospace, tabular
+from ui.theme import DARK, LIGHT, MEDIUM, SMALL, Colours, Theme, monospace, tabular
 from ui.widgets.tones import colours_of
 
 Level = Literal["good", "info", "warning", "error"]
@@ -18,12 +19,24 @@ _ICONS: Final[dict[Level, tuple[str, str]]] = {
     "good": ("check", "good"), "info": ("info", "accent_text"), "warning": ("warning", "warning"), "error": ("error", "error"),
 }  # fmt: skip
 DETAILS_LINES: Final = 8
+_LONG_WORD: Final = re.compile(r"\S{25,}")
+_SEAM: Final = re.compile(r"[/\\_.-]")
 
 
 def decimal(value: float) -> str:
     """At most three figures, always told to be a decimal: 8.0, 0.125, 1.41."""
     text = f"{value:.3g}"
     return text if "." in text or "e" in text else f"{text}.0"
+
+
+def together(text: str) -> str:
+    """The same text, not to be broken at its spaces."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def breakable(text: str) -> str:
+    """The same text, whose long words (paths) may be broken behind / \\ _ . and -, so that they fit a narrow panel."""
+    return _LONG_WORD.sub(lambda word: _SEAM.sub("\\g<0>\N{ZERO WIDTH SPACE}", word.group()), text)
 
 
 def wrapping(text: str = "", name: str = "") -> QLabel:
@@ -95,9 +108,14 @@ class Button(QPushButton):
         height = control_height(self) + (SMALL if self._primary else 0)
         if self.minimumHeight() != height:
             self.setMinimumHeight(height)
-        sheet = _primary_sheet(colours_of(self)) if self._primary else ""
+        sheet = _primary_sheet(_application_colours()) if self._primary else ""
         if sheet != self.styleSheet():
             self.setStyleSheet(sheet)
+
+
+def _application_colours() -> Colours:
+    """For a widget whose own palette a style sheet has coloured."""
+    return DARK if QGuiApplication.palette().color(QPalette.ColorRole.Window).lightnessF() < 0.5 else LIGHT
 
 
 def _primary_sheet(c: Colours) -> str:
@@ -118,6 +136,7 @@ class Message(QFrame):
         self.setObjectName("inlineMessage")
         self._theme = theme
         self._level: Level = "info"
+        self._all = ""
         self._icon = QLabel()
         self.title = wrapping(name="title")
         font = QFont(self.title.font())
@@ -157,8 +176,9 @@ class Message(QFrame):
     def say(self, level: Level, title: str, text: str = "", hint: str = "", details: str = "") -> None:
         """Replace the message. Details and Copy are offered when there is a long story."""
         self._level = level
+        self._all = "\n".join(filter(None, (title, text, hint, details)))
         for label, words in ((self.title, title), (self.text, text), (self.hint, hint)):
-            label.setText(words)
+            label.setText(breakable(words))
             label.setVisible(bool(words))
         self.details.setPlainText(details)
         self.details_button.setChecked(False)
@@ -176,8 +196,7 @@ class Message(QFrame):
 
     @Slot()
     def _copy(self) -> None:
-        parts = (self.title.text(), self.text.text(), self.hint.text(), self.details.toPlainText())
-        QGuiApplication.clipboard().setText("\n".join(filter(None, parts)))
+        QGuiApplication.clipboard().setText(self._all)
 
     @Slot()
     def _tint(self) -> None:

@@ -10,7 +10,7 @@ from PySide6.QtCore import QEvent, Signal, Slot
 from PySide6.QtGui import QFont
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
-from ui.finetune.bits import Muted, decimal, wrapping
+from ui.finetune.bits import Muted, decimal, together, wrapping
 from ui.finetune.check import Priced
 from ui.finetune.targets import TargetsEditor
 from ui.forms.form import ConfigForm
@@ -24,7 +24,6 @@ from workbench.adapters.base import adapter_type
 from workbench.adapters.counts import TrainableCounts
 from workbench.core.errors import WorkbenchError
 from workbench.core.fields import Problem, describe, info_of
-from workbench.core.format import count_text
 from workbench.core.registry import Entry
 from workbench.data import DataConfig
 from workbench.training import TrainConfig
@@ -48,15 +47,15 @@ def scale_words(lora: LoraConfig) -> str:
 
 def comparison(lora: LoraConfig) -> str:
     """What each method would make of this rank and alpha."""
-    scales = [f"{e.label} {formula(e)} = {decimal(adapter_type(e.name).scale_rule(lora.lora_alpha, lora.r))}" for e in ADAPTERS]
-    return f"With r = {lora.r} and α = {decimal(lora.lora_alpha).removesuffix('.0')}: {' · '.join(scales)}."
+    scales = [together(f"{e.label} {formula(e)} = {decimal(adapter_type(e.name).scale_rule(lora.lora_alpha, lora.r))}") for e in ADAPTERS]
+    return f"With r = {lora.r} and α = {decimal(lora.lora_alpha).removesuffix('.0')}:\n{' · '.join(scales)}"
 
 
 def counts_words(counts: TrainableCounts) -> str:
     """Both conventions: share of the base, and PEFT's, whose total has the adapter in it."""
     return (
-        f"{count_text(counts.trainable)} parameters are trained ({counts.trainable:,}): {counts.percent_of_base:.2f} % of the model, "
-        f"or {counts.percent_of_all:.2f} % as PEFT counts (adapter included in the total)."
+        f"{counts.trainable:,} parameters are trained: {together(f'{counts.percent_of_base:.2f} %')} of the model, "
+        f"or {together(f'{counts.percent_of_all:.2f} %')} as PEFT counts (adapter included in the total)."
     )
 
 
@@ -83,7 +82,7 @@ def _headed(config_type: type, value: Any, exclude: set[str]) -> ConfigForm:
 
 
 class MethodPart(QWidget):
-    """Two small forms with what matters, everything else under Advanced. `changed` comes only from a person's hand."""
+    """Two small forms with what matters, everything else under “More settings”. `changed` comes only from a person's hand."""
 
     changed = Signal()
 
@@ -108,7 +107,7 @@ class MethodPart(QWidget):
         self.more_adapter = _headed(LoraConfig, lora, {*ADAPTER_FIELDS, TARGETS_FIELD})
         self.more_run = _headed(TrainConfig, train, set(RUN_FIELDS))
         self.more_data = _headed(DataConfig, data, {"sources"})
-        self.advanced = CollapsibleSection("Advanced", expanded=False, quiet=True)
+        self.advanced = CollapsibleSection("More settings", expanded=False, quiet=True)
         self.forms = (self.adapter, self.run, self.more_adapter, self.more_run, self.more_data)
         self._build()
         for form in self.forms:

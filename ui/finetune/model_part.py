@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from PySide6.QtGui import QFont
-from PySide6.QtWidgets import QProgressBar, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QProgressBar, QSizePolicy, QVBoxLayout, QWidget
 
 from ui import icons
 from ui.actions import ActionRegistry
-from ui.finetune.bits import Button, Muted, line_of
+from ui.finetune.bits import Button, Muted
 from ui.theme import SMALL, Theme
 from ui.widgets.labels import ElidingLabel
 from workbench.core.format import bytes_text, count_text
@@ -40,16 +40,18 @@ class ModelPart(QWidget):
         self.bar.setAccessibleName("Progress of the model")
         self.starter = Button("Get the starter model", "", primary=True)
         icons.bind(self.starter, "download", theme, "on_accent")
-        self.open = Button("Open…", "Load a GGUF file, or a model folder by its config.json.")
+        self.open = Button("Open a model…", "Load a GGUF file, or a model folder by its config.json.")
         self.open.setAccessibleName("Open a model")
         icons.bind(self.open, "folder", theme)
         self.starter.clicked.connect(self._get)
         self.open.clicked.connect(self._open)
         self.buttons = QWidget()
-        row = line_of(self.starter, self.open)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.setStretch(0, 2)
-        self.buttons.setLayout(row)
+        column = QVBoxLayout(self.buttons)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(SMALL + 2)
+        for button in (self.starter, self.open):
+            button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+            column.addWidget(button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(SMALL)

@@ -15,28 +15,45 @@ from ui.theme import SMALL, Theme
 from ui.widgets.section import CollapsibleSection
 from workbench.data import DataReport
 
-PROBLEMS_SHOWN: Final = 3
+REASONS_SHOWN: Final = 3
+ROWS_SHOWN: Final = 4
 
 
 def figures(report: DataReport) -> str:
-    """Rows, then tokens, in two lines."""
+    """Rows, tokens and the longest sequence, a line each."""
     rows = [f"{report.kept:,} rows kept", f"{report.dropped:,} left out", f"{report.truncated:,} cut"]
     if report.duplicates:
         rows.append(f"{report.duplicates:,} twice")
+    if not report.sequences:
+        return " · ".join(rows)
     share = f" ({100 * report.trained_tokens / report.tokens:.0f} %)" if report.tokens else ""
-    tokens = f"{report.tokens:,} tokens, {report.trained_tokens:,} learnt{share} · longest {report.longest:,}"
-    return f"{' · '.join(rows)}\n{tokens}"
+    tokens = f"{report.trained_tokens:,} of {report.tokens:,} tokens learnt{share}"
+    return f"{' · '.join(rows)}\n{tokens}\nLongest sequence: {report.longest:,} tokens"
 
 
-def problem_lines(report: DataReport, shown: int = PROBLEMS_SHOWN) -> str:
-    """The first rows that were left out, each with its reason, and how many more there are."""
-    lines = [f"Row {p.row}: {p.reason}" if p.row else f"{p.file}: {p.reason}" for p in report.problems[:shown]]
-    files = {p.file for p in report.problems}
-    if len(files) > 1:
-        lines = [f"{p.file}, row {p.row}: {p.reason}" if p.row else f"{p.file}: {p.reason}" for p in report.problems[:shown]]
-    if report.dropped > shown:
-        lines.append(f"… and {report.dropped - shown:,} more")
+def problem_lines(report: DataReport) -> str:
+    """Rows that were left out, gathered by reason: "Rows 2, 3, 5 and 9 more: why"."""
+    by_reason: dict[tuple[str, str], list[int]] = {}
+    for p in report.problems:
+        by_reason.setdefault((p.file, p.reason), []).append(p.row)
+    several = len({p.file for p in report.problems}) > 1
+    lines = [f"{_place(file, rows, several)}: {reason}" for (file, reason), rows in list(by_reason.items())[:REASONS_SHOWN]]
+    if len(by_reason) > REASONS_SHOWN:
+        lines.append(f"… and {len(by_reason) - REASONS_SHOWN} more reasons")
     return "\n".join(lines)
+
+
+def _place(file: str, rows: list[int], name_file: bool) -> str:
+    if rows == [0]:
+        return file
+    shown = ", ".join(map(str, rows[:ROWS_SHOWN]))
+    more = f" and {len(rows) - ROWS_SHOWN:,} more" if len(rows) > ROWS_SHOWN else ""
+    return f"{f'{file}, row' if name_file else 'Row'}{'s' if len(rows) > 1 else ''} {shown}{more}"
+
+
+def fixes(report: DataReport) -> str:
+    """What to do about them, each said once."""
+    return "\n".join(list(dict.fromkeys(p.fix for p in report.problems if p.fix))[:REASONS_SHOWN])
 
 
 def all_problems(report: DataReport) -> str:
@@ -91,7 +108,7 @@ class ReportView(QWidget):
 
     def _say(self, check: Preflight) -> None:
         report, failure = check.report, check.failure
-        fix = next((p.fix for p in report.problems if p.fix), "") if report is not None else ""
+        fix = fixes(report) if report is not None else ""
         if failure is not None:
             self.message.say("error", "The data cannot be used.", failure.message, failure.hint, failure.details)
         elif report is not None and not report.rows:

@@ -73,7 +73,8 @@ class ResultCard(QWidget):
         if result.reason == "stopped":
             kept = "The adapter is saved." if result.adapter is not None else _kept_words(track)
             of = f" of {track.of:,}" if track.of else ""
-            title, text = f"Stopped after {result.steps:,}{of} steps.", f"{track.outcome()} {kept}".strip()
+            where = f"after {result.steps:,}{of} steps" if track.of else "before the first step"
+            title, text = f"Stopped {where}.", f"{track.outcome()} {kept}".strip()
         else:
             title, text = f"Done: {took}.", track.outcome()
         self._keep(adapter, adapter or track.saved)

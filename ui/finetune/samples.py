@@ -34,6 +34,8 @@ def sample_html(sample: Sample, c: Colours, letters: int = SHOWN_LETTERS) -> str
             style += f"color:{c.accent_text}; font-weight:600;"
             words = f"⟨{escape(text.strip('<>|') or text)}⟩"
         parts.append(f'<span style="{style}">{words}</span>' if style else words)
+    while parts and parts[-1] == "<br>":  # templates end in an empty line
+        parts.pop()
     if left <= 0 or sample.cut:
         parts.append(f'<span style="color:{c.muted}"> … (goes on)</span>')
     return f'<div style="white-space:pre-wrap; color:{c.text}">{"".join(parts)}</div>'
@@ -102,7 +104,7 @@ class SampleView(QWidget):
         sample, c = self._samples[self._index], colours_of(self)
         where = f"{sample.file}, row {sample.row}" if sample.row else sample.file
         figures = f"{sample.trained_tokens:,} of {sample.tokens:,} tokens learnt"
-        self.place.set_full_text(f"{self._index + 1} of {len(self._samples)} · {where} · {figures}")
+        self.place.set_full_text(f"{self._index + 1} of {len(self._samples)} · {figures} · {where}")
         self.text.setText(sample_html(sample, c))
         self.text.setAccessibleName(sample_words(sample))
         self.text.setStyleSheet(f"#sample {{ background: {c.base}; border: 1px solid {c.border}; border-radius: 3px; }}")

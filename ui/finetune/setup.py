@@ -88,7 +88,7 @@ class Setup(QObject):
         """While a run uses the settings they cannot be changed."""
         self.picker.setEnabled(not locked)
         self.method.set_locked(locked)
-        self._method_step.set_state(self._method_step.state, "locked during the run" if locked else "")
+        self._method_step.set_state(self._method_step.state, "used by the run" if locked else "")
 
     def dropped(self, mime: QMimeData) -> list[str]:
         """The data files of a drag; empty when it is something else."""

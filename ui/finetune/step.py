@@ -8,7 +8,7 @@ from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt
 from PySide6.QtGui import QColor, QFont, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 
-from ui.theme import GRID, MEDIUM, SMALL
+from ui.theme import MEDIUM, SMALL
 from ui.widgets.labels import ElidingLabel
 from ui.widgets.tones import colours_of
 
@@ -95,6 +95,6 @@ class StepSection(QWidget):
     def _tint(self) -> None:
         c = colours_of(self)
         colour = c.error if self.state == "problem" else c.muted
-        sheet = f"color: {colour}; padding-left: {GRID}px;"
+        sheet = f"color: {colour};"
         if sheet != self.words.styleSheet():
             self.words.setStyleSheet(sheet)

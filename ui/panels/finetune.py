@@ -70,7 +70,8 @@ class FinetunePanel(QWidget):
         self.run_card = RunCard(services.theme, keys["run.pause"].keys, keys["run.stop"].keys)
         self.result = ResultCard(services.theme)
         self.start_button = Button("", "", primary=True)
-        icons.bind(self.start_button, "play", services.theme, "on_accent")
+        self._primary = False
+        self._set_primary(True)
         self._build()
         self._connect()
         if services.session is not None:
@@ -195,7 +196,7 @@ class FinetunePanel(QWidget):
         again = READY if self.result.isHidden() else "Start another run"
         keys = self._services.actions["run.start"].keys
         self.start_button.set_words(words or again, self._reason or f"Train with the settings above ({keys}).")
-        self.start_button.set_primary(self.result.isHidden() or self.result.adapter is None)
+        self._set_primary(self.result.isHidden() or self.result.adapter is None)
         actions = self._services.actions
         reason = "A run is going on." if running else self._reason
         if actions["run.start"].isEnabled() == bool(reason) or actions["run.start"].reason != reason:
@@ -203,6 +204,13 @@ class FinetunePanel(QWidget):
         if self.result.adapter is not None:
             fits = self._summary == self._trained_on
             self.result.allow_chat(fits, "" if fits else "It belongs to another model; load that one first.")
+
+    def _set_primary(self, primary: bool) -> None:
+        """One filled button at a time: after a run that is “Chat with it”."""
+        if primary != self._primary:
+            self._primary = primary
+            self.start_button.set_primary(primary)
+            icons.bind(self.start_button, "play", self._services.theme, "on_accent" if primary else "text")
 
     @Slot(object)
     def _on_model(self, summary: object) -> None:
