@@ -70,6 +70,20 @@ def test_a_cut_last_line_is_passed_over(tmp_path: Path) -> None:
     assert len(list(read_metrics(tmp_path / "a"))) == 1
 
 
+def test_a_resumed_run_records_its_repeated_steps_once(tmp_path: Path) -> None:
+    """Killed after step 3 with a checkpoint at 1, in the middle of a line: steps 2 and 3 are done again."""
+    with writing(tmp_path / "a", {}, {}, resume=False) as run:
+        for number in (1, 2, 3):
+            run.record(step(number, 10.0 + number))
+    with open(tmp_path / "a" / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.write('{"event": "step", "st')
+    with writing(tmp_path / "a", {}, {}, resume=True) as run:
+        assert len(list(read_metrics(tmp_path / "a"))) == 3, "nothing is forgotten before the run really goes on"
+        run.record(step(2, 20.0))
+        run.record(step(3, 30.0))
+    assert [(e["step"], e["metrics"]["loss"]) for e in read_metrics(tmp_path / "a")] == [(1, 11.0), (2, 20.0), (3, 30.0)]
+
+
 def test_a_list_is_newest_first_and_skips_what_is_damaged(tmp_path: Path) -> None:
     for name in ("a", "b"):
         with writing(tmp_path / name, {}, {}, resume=False):

@@ -25,9 +25,10 @@ from filelock import FileLock, Timeout
 
 from workbench.core.errors import BusyError, FileError
 from workbench.core.events import Event
-from workbench.core.store import read_json, write_json
+from workbench.core.store import read_json, write_json, write_text
 
 _KIND, _VERSION = "workbench run", 1
+METRICS = "metrics.jsonl"
 _PACKAGES = ("llm-workbench", "torch", "numpy", "safetensors", "tiktoken")
 RUNNING, DONE, STOPPED, FAILED, INTERRUPTED = "running", "done", "stopped", "failed", "interrupted"
 
@@ -63,21 +64,40 @@ class RunInfo:
 class Run:
     """A run being written. Made by `writing`, which holds the folder for this process alone."""
 
-    def __init__(self, folder: Path, manifest: dict[str, Any], log: TextIO) -> None:
+    def __init__(self, folder: Path, manifest: dict[str, Any], resumed: bool) -> None:
         self.folder = folder
         self.manifest = manifest
-        self._log = log
+        self._repeats = resumed
+        self._log = self._opened()
 
     def record(self, event: Event) -> None:
         """Append an event that carries metrics; others leave no trace on disk."""
         if event.metrics:
-            self._log.write(json.dumps({**event.to_json(), "time": time.time()}, default=str) + "\n")
+            data = event.to_json()
+            if self._repeats and "step" in data:
+                self._forget_from(data["step"])
+            self._log.write(json.dumps({**data, "time": time.time()}, default=str) + "\n")
             self._log.flush()
 
     def update(self, **changes: Any) -> None:
         """Change the manifest, as a whole and at once."""
         self.manifest |= changes
         _write(self.folder, self.manifest)
+
+    def close(self) -> None:
+        self._log.close()
+
+    def _opened(self) -> TextIO:
+        return open(self.folder / METRICS, "a", encoding="utf-8")
+
+    def _forget_from(self, step: int) -> None:
+        """A resumed run does the steps since its last checkpoint again: what was recorded of them gives way, and so does a
+        line that a crash cut short."""
+        self._repeats = False
+        self._log.close()
+        kept = [json.dumps(e) + "\n" for e in read_metrics(self.folder) if int(e.get("step", 0)) < step]
+        write_text(self.folder / METRICS, "".join(kept))
+        self._log = self._opened()
 
 
 @contextmanager
@@ -94,16 +114,18 @@ def writing(folder: Path, request: Mapping[str, Any], model: Mapping[str, Any], 
     except OSError as error:
         raise FileError(f"{folder} cannot be made: {error.strerror}.", hint="Choose a folder you may write to.") from error
     try:
-        with FileLock(folder / "run.lock", timeout=0, thread_local=False), open(folder / "metrics.jsonl", "a", encoding="utf-8") as log:
+        with FileLock(folder / "run.lock", timeout=0, thread_local=False):
             kept = _read(folder) if resume and (folder / "run.json").exists() else {"created": time.time()}
             manifest = {**kept, "status": RUNNING, "message": "", "request": dict(request), "model": dict(model), **surroundings()}
             _write(folder, manifest)
-            run = Run(folder, manifest, log)
+            run = Run(folder, manifest, resume)
             try:
                 yield run
             except BaseException as error:
                 run.update(status=FAILED, message=str(error) or type(error).__name__)
                 raise
+            finally:
+                run.close()
     except Timeout:
         raise BusyError(f"{folder.name} is being written by another run.", hint="Wait for it, stop it, or choose another folder.") from None
 
@@ -155,7 +177,7 @@ def list_runs(root: Path) -> list[RunInfo]:
 
 def read_metrics(folder: Path) -> Iterator[dict[str, Any]]:
     """The recorded events, oldest first; a last line that a crash cut short is passed over."""
-    path = folder / "metrics.jsonl"
+    path = folder / METRICS
     if not path.exists():
         return
     with open(path, encoding="utf-8") as file:

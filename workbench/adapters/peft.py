@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from workbench.adapters.attach import AdapterSpec, adapters_of, attach_specs
@@ -81,8 +81,7 @@ def save_adapter(model: nn.Module, name: str, folder: Path | str, family: str = 
         for module, pair in pairs.items():
             tensors[f"{PREFIX}{module}.lora_A.weight"] = pair.a.contiguous().cpu()
             tensors[f"{PREFIX}{module}.lora_B.weight"] = pair.b.contiguous().cpu()
-        save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
-        _flush(temporary / WEIGHTS)
+        _write(temporary / WEIGHTS, save(tensors, metadata={"format": "pt"}))
     return folder
 
 
@@ -266,12 +265,9 @@ def _readme(data: Mapping[str, Any]) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-    _flush(path)
-
-
-def _flush(path: Path) -> None:
-    with open(path, "rb+") as file:
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
         os.fsync(file.fileno())
 
 

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from workbench.adapters import adapters_of, selected, trainable_parameters
 from workbench.adapters.linear import LoraLinear
 from workbench.adapters.selection import Selection
 from workbench.core.errors import ConfigError
+from workbench.data import Batch
 from workbench.devices import cpu_has_fast_bfloat16
 from workbench.model import Transformer
 from workbench.parts.linear import Joint
@@ -37,6 +38,17 @@ class Bench:
     autocast: torch.dtype | None
     extra_bytes: int
     selection: Selection | None
+    about: str
+    """What is trained, in words: a resumed run must train the same."""
+
+    def hidden(self, batch: Batch, recompute: bool = False) -> Tensor:
+        """What the head reads, [B, T, C]. Padding stands on the right, where causal attention never looks, so that only
+        packed documents need a mask."""
+        device = self.model.device
+        ids = batch.ids.to(device)
+        if batch.segments is None:
+            return self.model.hidden(ids, recompute=recompute)
+        return self.model.hidden(ids, positions=batch.positions.to(device), segments=batch.segments.to(device), recompute=recompute)
 
 
 def training_dtype(name: str, model: Transformer) -> torch.dtype:
@@ -58,12 +70,14 @@ def bench_for(model: Transformer, adapter: str | None, dtype: torch.dtype) -> Be
     if adapter is None:
         return _bench_for_all(model, dtype)
     parameters = trainable_parameters(model, adapter)
-    if any(a.merged is not None for a in adapters_of(model, adapter).values()):
+    adapters = adapters_of(model, adapter)
+    if any(a.merged is not None for a in adapters.values()):
         raise ConfigError(f"Adapter {adapter!r} is merged into the weights and cannot be trained.", hint="Unmerge it first.")
     twin, extra = _twin(model, dtype, shared={id(p) for p in parameters.values()})
     selection = next(m.selection for m in twin.modules() if isinstance(m, LoraLinear))
     selection.default = {adapter: 1.0}
-    return Bench(twin, parameters, dtype, None, extra, selection)
+    kinds = sorted({f"{a.kind} r={a.r} alpha={a.alpha:g} dropout={a.dropout:g}" for a in adapters.values()})
+    return Bench(twin, parameters, dtype, None, extra, selection, f"{', '.join(kinds)} on {len(adapters)} layers")
 
 
 def _bench_for_all(model: Transformer, dtype: torch.dtype) -> Bench:
@@ -78,7 +92,7 @@ def _bench_for_all(model: Transformer, dtype: torch.dtype) -> Bench:
     selections = [m.selection for m in twin.modules() if isinstance(m, LoraLinear)]
     for selection in selections[:1]:
         selection.default = {}
-    return Bench(twin, parameters, dtype, dtype if dtype != torch.float32 else None, 0, None)
+    return Bench(twin, parameters, dtype, dtype if dtype != torch.float32 else None, 0, None, "all weights")
 
 
 def _twin(model: Transformer, dtype: torch.dtype, shared: set[int]) -> tuple[Transformer, int]:

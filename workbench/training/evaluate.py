@@ -24,7 +24,7 @@ def evaluate(bench: Bench, dataset: Dataset, batch_size: int, stopping: Callable
             if stopping():
                 return None
             with torch.inference_mode(), multiplying(bench):
-                hidden = model.hidden(batch.ids.to(model.device))
+                hidden = bench.hidden(batch)
                 total += float(summed_loss(model, hidden, batch.labels.to(model.device)))
             targets += batch.targets
     finally:

@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
+from workbench.checkpoints.safetensors_file import Outgoing, write_safetensors
 from workbench.core.errors import FileError
 from workbench.core.store import atomic_folder, read_json, write_json
 
@@ -27,7 +28,7 @@ _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 @dataclass
 class TrainState:
-    """`step` updates are in `parameters`; `best` is the lowest validation loss so far. `plan` is what the run was started
+    """`step` updates are in `parameters`; `final` holds the last value of each metric. `plan` is what the run was started
     with, so that a resume with other settings is refused instead of silently differing."""
 
     step: int
@@ -60,8 +61,8 @@ def save_state(folder: Path, state: TrainState, export: Callable[[Path], object]
     `keep`. Raises `FileError` when the disk is full; what was there before stays."""
     target = folder / f"checkpoint-{state.step:06d}"
     with atomic_folder(target) as part:
-        save_file({k: v.detach().contiguous() for k, v in state.parameters.items()}, part / "parameters.safetensors")
-        save_file({k: v.detach().contiguous() for k, v in state.optimizer.items()}, part / "optimizer.safetensors")
+        _write(part / "parameters.safetensors", state.parameters)
+        _write(part / "optimizer.safetensors", state.optimizer)
         data = {"step": state.step, "final": state.final, "plan": state.plan}
         write_json(part / "state.json", data, kind=_KIND, version=_VERSION)
         if export is not None:
@@ -69,6 +70,12 @@ def save_state(folder: Path, state: TrainState, export: Callable[[Path], object]
     for old in checkpoints(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """One file on disk for good, without a second copy in memory."""
+    for _ in write_safetensors(path, [Outgoing(name, tuple(t.shape), t.dtype, t.detach) for name, t in tensors.items()]):
+        pass
 
 
 def checkpoints(folder: Path) -> list[Path]:

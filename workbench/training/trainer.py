@@ -61,8 +61,8 @@ def train(
         raise DataError("There is nothing to learn: no token of the data is a target.", hint="Look at the pre-flight report.")
     control = control or Control()
     run = _Run(model, data, config, adapter, validation, folder, export)
-    yield Phase(word="Loading")
     try:
+        yield Phase(word="Loading")
         if resume:
             run.restore()
         yield Phase(word="Training")
@@ -99,7 +99,7 @@ class _Run:
             self.bench: Bench = bench_for(model, adapter, training_dtype(config.dtype, model))
         self.steps = planned_steps(config, data)
         self.step = 0
-        self.saved_step = 0
+        self.saved_step = -1
         self.final: dict[str, float] = {}
         self._parameters = list(self.bench.parameters.values())
         self._wanted_gradients = [p.requires_grad for p in self._parameters]
@@ -111,7 +111,7 @@ class _Run:
         self.good = self._remembered()
         self._process = psutil.Process()
         free = {k: v for k, v in to_dict(config).items() if k not in _FREE}
-        self.plan: dict[str, Any] = {**free, "steps": self.steps, "data": data.fingerprint()}
+        self.plan: dict[str, Any] = {**free, "steps": self.steps, "data": data.fingerprint(), "trained": self.bench.about}
 
     def _optimizer(self) -> torch.optim.AdamW:
         c = self.config
@@ -171,7 +171,7 @@ class _Run:
 
     def _ended(self, reason: str, save: bool) -> Generator[TrainEvent | Phase, None, TrainResult]:
         saved = None
-        if save and self.folder is not None and (self.step > self.saved_step or self.step == 0 or reason == "done"):
+        if save and self.folder is not None:
             yield Phase(word="Saving")
             saved = yield from self._save()
         adapter = saved / "adapter" if saved is not None and self.export is not None else None
@@ -181,34 +181,33 @@ class _Run:
         """One update of the parameters; None when a stop came first (nothing is changed then)."""
         group = [next(micro) for _ in range(self.config.gradient_accumulation_steps)]
         targets = max(1, sum(b.targets for b in group))
-        rate = self._rate()
+        rate, loss = self._rate(), 0.0
         for number, batch in enumerate(group):
             if control.stopping:
                 self._forget_gradients()
                 return None
-            loss = self._accumulate(batch, targets, number)
-            self.final["loss"] = loss + (self.final["loss"] if number else 0.0)
+            loss += self._accumulate(batch, targets, number)
         norm = self._clip()
-        if not math.isfinite(self.final["loss"]) or not math.isfinite(norm):
-            self._diverged(norm)
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            self._diverged(loss, norm)
         self.good = _Good(self.step, [g.copy_(p.detach()) for g, p in zip(self.good.parameters, self._parameters, strict=True)])
         for group_of in self.optimizer.param_groups:
             group_of["lr"] = rate
         self.optimizer.step()
         self._forget_gradients()
         self.step += 1
-        self.final |= {"learning_rate": rate, "gradient_norm": norm}
+        self.final |= {"loss": loss, "learning_rate": rate, "gradient_norm": norm}
         return group
 
     def _accumulate(self, batch: Batch, targets: int, number: int) -> float:
         """Add the gradients of one micro-batch, weighted so that all tokens of the update count alike; returns its share
-        of the update's mean loss. Padding stands on the right, where causal attention never looks, so no mask is needed."""
-        bench, device = self.bench, self.bench.model.device
+        of the update's mean loss."""
+        bench = self.bench
         if bench.selection is not None:
             bench.selection.noise = mixed(self.config.seed, self.step, number)
         with torch.enable_grad(), multiplying(bench):
-            hidden = bench.model.hidden(batch.ids.to(device), recompute=self.config.gradient_checkpointing)
-            loss = summed_loss(bench.model, hidden, batch.labels.to(device)) / targets
+            hidden = bench.hidden(batch, recompute=self.config.gradient_checkpointing)
+            loss = summed_loss(bench.model, hidden, batch.labels.to(hidden.device)) / targets
         loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
 
@@ -226,8 +225,7 @@ class _Run:
             parameter.grad = None
 
     @torch.no_grad()
-    def _diverged(self, norm: float) -> None:
-        loss = self.final["loss"]
+    def _diverged(self, loss: float, norm: float) -> None:
         self._forget_gradients()
         for parameter, good in zip(self._parameters, self.good.parameters, strict=True):
             parameter.copy_(good)
@@ -257,8 +255,11 @@ class _Run:
             yield EvalEvent(step=self.step, of=self.steps, tokens=found[1], seconds=seconds, metrics={"eval_loss": found[0]})
 
     def _save(self) -> Generator[TrainEvent, None, Path | None]:
+        """Write a checkpoint, unless the newest one is of this very step already."""
         if self.folder is None:
             return None
+        if self.step == self.saved_step:
+            return newest_checkpoint(self.folder)
         tensors = optimizer_tensors(self.optimizer, self.bench.parameters)
         parameters: dict[str, Tensor] = dict(self.bench.parameters)
         state = TrainState(self.step, parameters, tensors, dict(self.final), self.plan)
