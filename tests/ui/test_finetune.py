@@ -516,6 +516,15 @@ def test_a_failed_run_never_says_done(panel: FinetunePanel, session: FakeSession
     assert said == []  # it is told here, not a second time above the chat
 
 
+def test_a_result_can_be_put_away(panel: FinetunePanel, session: FakeSession, qtbot: QtBot) -> None:
+    panel.start()
+    finish(panel, session, qtbot)
+    assert panel.start_button.text() == "Start another run"
+    click(qtbot, panel.result.dismiss)
+    assert panel.result.isHidden()
+    assert panel.start_button.text() == "Start fine-tuning"
+
+
 def test_what_a_failed_run_kept_can_be_used(panel: FinetunePanel, session: FakeSession, qtbot: QtBot) -> None:
     kept = session.folder / "checkpoint-000004" / "adapter"
     kept.mkdir(parents=True)

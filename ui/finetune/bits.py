@@ -129,7 +129,7 @@ def _primary_sheet(c: Colours) -> str:
 
 
 class Message(QFrame):
-    """What happened, what to do, and the long story on demand, in the panel itself; `buttons` takes further buttons."""
+    """What happened, what to do, and the long story on demand, in the panel itself; `line` takes a further button at its right."""
 
     def __init__(self, theme: Theme) -> None:
         super().__init__()
@@ -151,10 +151,6 @@ class Message(QFrame):
         self.copy_button.clicked.connect(self._copy)
         self.details = QPlainTextEdit(readOnly=True, tabChangesFocus=True, lineWrapMode=QPlainTextEdit.LineWrapMode.NoWrap)
         self.details.setAccessibleName("Details")
-        self.buttons = QHBoxLayout(spacing=SMALL + 2)
-        self.buttons.addStretch(1)
-        self.buttons.addWidget(self.copy_button)
-        self.buttons.addWidget(self.details_button)
         self._build()
         theme.changed.connect(self._tint)
         self.say("info", "")
@@ -163,14 +159,14 @@ class Message(QFrame):
         words = QVBoxLayout(spacing=2)
         for label in (self.title, self.text, self.hint):
             words.addWidget(label)
-        line = QHBoxLayout(spacing=MEDIUM)
+        line = self.line = QHBoxLayout(spacing=MEDIUM)
         line.addWidget(self._icon, 0, Qt.AlignmentFlag.AlignTop)
         line.addLayout(words, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(MEDIUM + 2, MEDIUM, MEDIUM, MEDIUM)
         layout.setSpacing(SMALL + 2)
         layout.addLayout(line)
-        layout.addLayout(self.buttons)
+        layout.addLayout(line_of(1, self.copy_button, self.details_button))
         layout.addWidget(self.details)
 
     def say(self, level: Level, title: str, text: str = "", hint: str = "", details: str = "") -> None:

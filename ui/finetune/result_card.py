@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from PySide6.QtCore import QUrl, Signal, Slot
+from PySide6.QtCore import QSize, Qt, QUrl, Signal, Slot
 from PySide6.QtGui import QDesktopServices
-from PySide6.QtWidgets import QVBoxLayout, QWidget
+from PySide6.QtWidgets import QToolButton, QVBoxLayout, QWidget
 
 from ui import icons
 from ui.finetune.bits import Button, Message, line_of
@@ -37,12 +37,19 @@ class ResultCard(QWidget):
 
     chat_wanted = Signal(object)
     """Path of the adapter."""
+    dismissed = Signal()
 
     def __init__(self, theme: Theme) -> None:
         super().__init__()
         self._adapter: Path | None = None
         self._folder: Path | None = None
         self.message = Message(theme)
+        self.dismiss = QToolButton(autoRaise=True, iconSize=QSize(14, 14))
+        self.dismiss.setToolTip("Put the result away; the run and its adapter stay on disk.")
+        self.dismiss.setAccessibleName("Dismiss the result")
+        icons.bind(self.dismiss, "close", theme)
+        self.dismiss.clicked.connect(self._dismiss)
+        self.message.line.addWidget(self.dismiss, 0, Qt.AlignmentFlag.AlignTop)
         self.chat = Button("Chat with it", "Let the tuned adapter act on the chat, and go there.", primary=True)
         icons.bind(self.chat, "chat", theme, "on_accent")
         self.chat.clicked.connect(self._chat)
@@ -100,6 +107,11 @@ class ResultCard(QWidget):
         self._folder = run_folder(folder) if folder is not None else None
         self.chat.setVisible(adapter is not None)
         self.folder.setVisible(self._folder is not None)
+
+    @Slot()
+    def _dismiss(self) -> None:
+        self.hide()
+        self.dismissed.emit()
 
     @Slot()
     def _chat(self) -> None:

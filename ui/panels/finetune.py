@@ -126,6 +126,7 @@ class FinetunePanel(QWidget):
         services.actions.bind("run.start", self.start)
         self.start_button.clicked.connect(self.start)
         self.result.chat_wanted.connect(self._chat_with)
+        self.result.dismissed.connect(self.refresh)
         self.adapter.strength_changed.connect(self._set_strength)
         self.adapter.off_wanted.connect(self._turn_off)
 
