@@ -129,6 +129,59 @@ def test_a_stop_ends_after_the_step_and_saves(make_model: Make, data: Dataset, t
     assert [c.name for c in checkpoints(tmp_path)] == ["checkpoint-000003"]
 
 
+class StopsAfter(Control):
+    """Asks for a stop once it has been looked at `looks` times."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.looks = looks
+
+    @property
+    def stopping(self) -> bool:
+        self.looks -= 1
+        return self.looks < 0
+
+
+def test_a_stop_between_micro_batches_drops_the_half_update(make_model: Make, data: Dataset) -> None:
+    config = settings(max_steps=50, gradient_accumulation_steps=8)
+    whole, cut = make_model(), make_model()
+    reference, _ = drain(train(whole, data, settings(max_steps=1, gradient_accumulation_steps=8)))
+    events, result = drain(train(cut, data, config, control=StopsAfter(1 + 8 + 4)))
+    assert (result.reason, result.steps) == ("stopped", 1)
+    assert result.final["loss"] == losses(events)[-1] == losses(reference)[-1]
+    assert all(p.grad is None for p in cut.parameters())
+
+
+def test_a_pause_says_so_and_goes_on_unchanged(make_model: Make, data: Dataset) -> None:
+    straight, _ = drain(train(make_model(), data, settings()))
+    control = Control()
+    words: list[str] = []
+    curve: list[float] = []
+    for event in train(make_model(), data, settings(), control=control):
+        if event.name == "phase":
+            words.append(event.word)
+            if event.word == "Paused":
+                control.resume()
+        if event.name == "step":
+            curve.append(event.metrics["loss"])
+            if event.step == 2:
+                control.pause()
+    assert words == ["Loading", "Training", "Paused", "Training"]
+    assert curve == losses(straight)
+
+
+def test_a_run_left_in_the_middle_gives_the_model_back(make_model: Make, data: Dataset) -> None:
+    model = make_model(adapted=False)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    for wanted in ("phase", "step"):
+        events = train(model, data, settings(), adapter=None)
+        while next(events).name != wanted:
+            pass
+        events.close()
+        assert all(p.grad is None and not p.requires_grad for p in model.parameters())
+
+
 def test_a_stop_without_saving_writes_nothing(make_model: Make, data: Dataset, tmp_path: Path) -> None:
     control = Control()
     events = train(make_model(), data, settings(max_steps=50), folder=tmp_path, control=control)
@@ -165,6 +218,21 @@ def test_resume_with_other_settings_is_refused(make_model: Make, data: Dataset, 
         drain(train(make_model(), data, settings(learning_rate=1e-3), folder=tmp_path, resume=True))
     with pytest.raises(FileError, match="data"):
         drain(train(make_model(), dataset(seed=5), settings(), folder=tmp_path, resume=True))
+    for other in (
+        LoraConfig(r=8, lora_alpha=8.0),
+        LoraConfig(r=4, lora_alpha=9.0),
+        LoraConfig(r=4, lora_alpha=8.0, target_modules=("mlp",)),
+    ):
+        with pytest.raises(FileError, match="trained = 'lora r=4 alpha=8"):
+            drain(train(make_model(lora=other), data, settings(), folder=tmp_path, resume=True))
+
+
+def test_resuming_a_finished_run_changes_nothing(make_model: Make, data: Dataset, tmp_path: Path) -> None:
+    _, first = drain(train(make_model(), data, settings(), folder=tmp_path, export=Path.mkdir))
+    written = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    _, again = drain(train(make_model(), data, settings(), folder=tmp_path, export=Path.mkdir, resume=True))
+    assert again == first
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == written
 
 
 def test_resume_without_a_checkpoint_says_so(make_model: Make, data: Dataset, tmp_path: Path) -> None:
