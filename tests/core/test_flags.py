@@ -41,8 +41,8 @@ def test_a_choice_shows_its_kinds_and_default(sample_type: type) -> None:
 
 
 def test_values_are_parsed_and_the_rest_keeps_its_default(parser: argparse.ArgumentParser, sample_type: type) -> None:
-    given = "--count 1e3 --rate 0.25 --limit 7 --no-strict --title x --tags p,q --sizes 1,2 --level high --colour red".split()
-    config = from_flags(sample_type, parser.parse_args(given))
+    given = "--count=1e3 --rate=0.25 --limit=7 --no-strict --title=x --tags=p,q --sizes=1,2 --level=high --colour=red"
+    config = from_flags(sample_type, parser.parse_args(given.split()))
     assert config == sample_type(
         count=1000, rate=0.25, limit=7, strict=False, title="x", tags=("p", "q"), sizes=(1, 2), level="high", colour="red"
     )

@@ -32,8 +32,8 @@ def test_counts(count: float, text: str) -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0.0004, "0 ms"), (0.25, "250 ms"), (0.9996, "1.0 s"), (1, "1.0 s"), (9.94, "9.9 s"), (9.96, "10 s"), (42, "42 s"), (59.7, "1 min 00 s"),
-        (125, "2 min 05 s"), (3599.8, "1 h 00 min"), (4800, "1 h 20 min"), (100_000, "27 h 46 min"),
+        (0.0004, "0 ms"), (0.25, "250 ms"), (0.9996, "1.0 s"), (1, "1.0 s"), (9.94, "9.9 s"), (9.96, "10 s"), (42, "42 s"),
+        (59.7, "1 min 00 s"), (125, "2 min 05 s"), (3599.8, "1 h 00 min"), (4800, "1 h 20 min"), (100_000, "27 h 46 min"),
     ],
 )  # fmt: skip
 def test_durations(seconds: float, text: str) -> None:

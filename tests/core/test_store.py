@@ -23,6 +23,11 @@ def full_disk(*_: Any, **__: Any) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def half_way(path: Path, error: BaseException) -> None:
+    path.write_text("half of the n")
+    raise error
+
+
 # ---- one file ------------------------------------------------------------------------------------------------------
 
 
@@ -43,8 +48,7 @@ def test_a_crash_in_the_middle_keeps_the_old_file(tmp_path: Path, error: BaseExc
     path = tmp_path / "note.txt"
     write_text(path, "old")
     with pytest.raises(type(error)), atomic_path(path) as temporary:
-        temporary.write_text("half of the n")
-        raise error
+        half_way(temporary, error)
     assert path.read_text() == "old"
     assert left(tmp_path) == ["note.txt"]
 
@@ -76,9 +80,9 @@ def test_a_full_disk_keeps_the_old_file_and_says_so(tmp_path: Path, monkeypatch:
 
 
 def test_a_full_disk_while_writing_is_the_same(tmp_path: Path) -> None:
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with pytest.raises(FileError, match="The disk is full"), atomic_path(tmp_path / "x") as temporary:
-        temporary.write_text("half")
-        full_disk()
+        half_way(temporary, error)
     assert left(tmp_path) == []
 
 
@@ -112,8 +116,7 @@ def test_a_crash_in_the_middle_keeps_the_old_folder(tmp_path: Path, error: BaseE
         (temporary / "old").write_text("1")
     wanted = FileError if isinstance(error, OSError) else type(error)
     with pytest.raises(wanted), atomic_folder(path) as temporary:
-        (temporary / "new").write_text("2")
-        raise error
+        half_way(temporary / "new", error)
     assert left(path) == ["old"]
     assert left(tmp_path) == ["run"]
 
