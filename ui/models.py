@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
-from PySide6.QtCore import QObject, QTimer, Signal, Slot
+from PySide6.QtCore import QObject, Qt, QTimer, Signal, Slot
 from PySide6.QtWidgets import QApplication, QFileDialog, QWidget
 
 from ui.actions import Command
@@ -80,6 +80,7 @@ def ask_for_file(parent: QWidget | None, chosen: Callable[[str], Any]) -> None:
     """A file dialog that calls `chosen(path)`; a folder is chosen by the config.json inside it."""
     dialog = QFileDialog(parent, "Open a model: a GGUF file, or a folder's config.json", "", FILTER)
     dialog.setFileMode(QFileDialog.FileMode.ExistingFile)
+    dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
     dialog.fileSelected.connect(chosen)
     dialog.open()
 

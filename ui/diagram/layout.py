@@ -22,7 +22,7 @@ LANE: Final = 18.0
 """Room at the right for the line that ties embedding and head."""
 NARROW: Final = 190.0
 """Below this width a box has its marks on a line of their own."""
-GAPS: Final = (10.0, 8.0, 6.0, 4.0)
+GAPS: Final = (14.0, 10.0, 8.0, 6.0, 4.0)
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,7 @@ class DiagramView(QWidget):
             raise FileError(f"{path} could not be written.", hint="Choose another folder or name.")
 
     def _save_svg(self, path: Path, colours: Colours) -> bool:
-        picture = self._lay_out(PICTURE_WIDTH, GAPS[0])
+        picture = self._lay_out(PICTURE_WIDTH, GAPS[1])
         generator = QSvgGenerator()
         generator.setFileName(str(path))
         generator.setTitle("Architecture")
@@ -200,7 +200,7 @@ class DiagramView(QWidget):
 
     def image(self) -> QImage:
         """The diagram in print quality."""
-        picture = self._lay_out(PICTURE_WIDTH, GAPS[0])
+        picture = self._lay_out(PICTURE_WIDTH, GAPS[1])
         image = QImage(PICTURE_WIDTH * PICTURE_SCALE, round(picture.height * PICTURE_SCALE), QImage.Format.Format_RGB32)
         painter = QPainter(image)
         painter.scale(PICTURE_SCALE, PICTURE_SCALE)

@@ -52,6 +52,7 @@ class ConfigForm(QWidget):
         self.config_type = config_type
         self._nested, self._compact, self._depth = _depth > 0, compact, _depth
         self._value = config_type() if value is None else value
+        self._baseline: Any = None
         self._problems: list[Problem] = []
         self._states: dict[str, tuple[bool, str]] = {}
         self._hovered: FieldRow | None = None
@@ -144,13 +145,21 @@ class ConfigForm(QWidget):
         self._show_all()
         self._check()
 
+    def set_baseline(self, value: Any) -> None:
+        """Mark as changed what differs from `value`, and reset to it; None: the defaults of the config."""
+        self._baseline = value
+        self._show_rows()
+
+    def _default(self, info: FieldInfo) -> Any:
+        return info.default if self._baseline is None else getattr(self._baseline, info.name)
+
     def commit(self) -> None:
         for row in self.rows.values():
             row.editor.commit()
 
     def reset(self, name: str | None = None) -> None:
         """Set one field, or all that are shown, to the default; emits `changed` once if anything was different."""
-        defaults = {i.name: i.default for i in describe(self.config_type) if i.default is not dataclasses.MISSING}
+        defaults = {i.name: d for i in describe(self.config_type) if (d := self._default(i)) is not dataclasses.MISSING}
         names = [n for n in (self.rows if name is None else (name,)) if n in defaults]
         self._take({n: defaults[n] for n in names})
         for n in names:
@@ -283,7 +292,8 @@ class ConfigForm(QWidget):
         """Marks, tooltips and names of every row, and the counts in the headers."""
         for name, row in self.rows.items():
             value = getattr(self._value, name)
-            row.set_problem(row.problem, row.info.default is not dataclasses.MISSING and value != row.info.default)
+            default = self._default(row.info)
+            row.set_problem(row.problem, default is not dataclasses.MISSING and value != default)
             html = field_html(row.info, value, problem=row.problem, reason=row.reason)
             row.setToolTip(html)
             row.setWhatsThis(html)
@@ -441,8 +451,10 @@ class ConfigForm(QWidget):
         """What can be done with a field, added to `menu` (the text menu of its line) or on its own."""
         menu = menu or QMenu(row)
         info = row.info
-        if info.default is not dataclasses.MISSING:
-            reset = menu.addAction(f"Reset to default ({plain_value(info, info.default)})")
+        default = self._default(info)
+        if default is not dataclasses.MISSING:
+            word = "default" if self._baseline is None else "the original"
+            reset = menu.addAction(f"Reset to {word} ({plain_value(info, default)})")
             reset.setEnabled(row.mark.kind != "" and row.editor.isEnabled())
             reset.triggered.connect(lambda _checked=False: self.reset(row.name))
         menu.addAction("Reset all settings here").triggered.connect(lambda _checked=False: self.root().reset())
