@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
 
 from PySide6.QtCore import Qt, QTimer, Slot
 from PySide6.QtGui import QHideEvent, QShowEvent
-from PySide6.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLabel, QSizePolicy, QSlider, QStackedWidget, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QMenu, QStackedWidget, QToolButton, QVBoxLayout, QWidget
 
 from ui import icons
-from ui.jobs.runner import Job
+from ui.forms.editors import OptionCombo
 from ui.panels import PANELS, PanelPlace
+from ui.plots.activity import ActivityClock
 from ui.plots.live_plot import LivePlot
 from ui.services import Services
 from ui.theme import MEDIUM, SMALL
+from ui.widgets.slider import ValueSlider
+from ui.widgets.toggle import TickBox
 from workbench.core.events import Event
-from workbench.core.metrics import METRICS, PLOTS, MetricInfo, PlotInfo
+from workbench.core.metrics import METRICS, PLOTS, PlotInfo
 
 CLOCK_MS: Final = 50
+DRAWING_SHARE: Final = 0.05
+"""Of the GUI thread's time. A chart that is dear to draw is drawn less often; values wait, none is lost."""
 SIDE_BY_SIDE: Final = 3
 """Charts that always stand beside each other; the others share the last place and are chosen there."""
-WINDOWS: Final = (("All points", None), ("Last 1,000", 1_000), ("Last 200", 200), ("Last 50", 50))
-BUSY_SHARE: Final = 0.25
-"""Drawing may take this share of the GUI thread's time; slower charts are drawn less often."""
+WINDOWS: Final = ((None, "All points"), (1_000, "Last 1,000"), (200, "Last 200"), (50, "Last 50"))
+SESSION: Final = "this session"
+FILE_KINDS: Final = ("png", "svg", "csv")
 
 
 @PANELS.register(
@@ -34,31 +40,38 @@ BUSY_SHARE: Final = 0.25
     place=PanelPlace("bottom", order=10, icon="monitor"),
 )
 class MonitorPanel(QWidget):
-    """Every event that carries metrics ends up in the chart its `MetricInfo` names."""
+    """Every event that carries metrics ends up in the chart its `MetricInfo` names.
+
+    What is measured per step belongs to a run: each training job is a new one, drawn over the earlier ones. What is measured
+    in time belongs to one axis of the session, from which idle time is cut out.
+    """
 
     def __init__(self, services: Services) -> None:
         super().__init__()
         self._services = services
-        self._began = time.perf_counter()
-        self._reply_metrics = [m.name for m in METRICS.values() if m.axis == "time"]
-        self.plots = {info.name: self._plot(info) for info in PLOTS.values()}
+        self._activity = ActivityClock()
+        self._run_count = 0
         self._next_draw = 0.0
+        self.plots = {info.name: self._plot(info) for info in PLOTS.values()}
         self._clock = QTimer(self)
         self._clock.setInterval(CLOCK_MS)
         self._clock.timeout.connect(self._tick)
         self._build()
+        self._add_commands()
         services.bus.events.connect(self._on_events)
         services.bus.job_started.connect(self._on_job_started)
+        services.bus.job_finished.connect(self._on_job_finished)
         services.theme.changed.connect(self._mark)
 
     # ---- construction --------------------------------------------------------------------------------------------
 
-    def _plot(self, info: PlotInfo) -> LivePlot:
+    @staticmethod
+    def _plot(info: PlotInfo) -> LivePlot:
         metrics = [m for m in METRICS.values() if m.plot == info.name]
-        hint = "Send a message or start a run" if metrics[0].axis == "time" else "No run yet – press Start in Fine-tune"
-        plot = LivePlot(info, metrics, empty_text=hint)
-        if metrics[0].axis == "time":
-            plot.start_run("this session")
+        if metrics[0].axis == "step":
+            return LivePlot(info, metrics, empty_text="No run yet –\npress Start in Fine-tune")
+        plot = LivePlot(info, metrics, x_label="active time (min:s)", empty_text="Nothing measured yet –\nsend a message or start a run")
+        plot.start_run(SESSION)
         return plot
 
     def _build(self) -> None:
@@ -75,50 +88,72 @@ class MonitorPanel(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
-        layout.addLayout(self._header(names[SIDE_BY_SIDE:]))
+        layout.addLayout(self._bar(names[SIDE_BY_SIDE:]))
         layout.addLayout(row, 1)
 
-    def _header(self, others: Iterable[str]) -> QHBoxLayout:
-        self.smoothing = QSlider(Qt.Orientation.Horizontal)
-        self.smoothing.setRange(0, 99)
-        self.smoothing.setValue(90)
-        self.smoothing.setFixedWidth(96)
-        self.smoothing.setToolTip("Weight of earlier points in the smoothed curve (exponential moving average); raw values stay visible.")
-        self.smoothing.valueChanged.connect(self._smooth)
+    def _bar(self, others: Sequence[str]) -> QHBoxLayout:
+        tip = "Weight of the earlier points in the averaged curve (exponential moving average); raw values stay visible, faint."
+        self.smoothing = ValueSlider("Smoothing", 0.0, 0.99, 0.01, 0.9, tip)
+        self.smoothing.setFixedWidth(130)
+        self.smoothing.changed.connect(self._smooth)
         label = QLabel("S&moothing")
-        label.setBuddy(self.smoothing)
-        self.smoothing.setAccessibleName("Smoothing")
-        self.log = QCheckBox("&Logarithmic loss")
-        self.log.setToolTip("Draws the loss on a logarithmic axis.")
-        self.log.toggled.connect(self.plots["loss"].set_log)
-        self.log.toggled.connect(self._mark)
-        self.window_choice = QComboBox()
-        self.window_choice.setAccessibleName("Points shown")
-        self.window_choice.setToolTip("How far back the charts look; zoom and drag work at any time, double-click follows again.")
-        for text, points in WINDOWS:
-            self.window_choice.addItem(text, points)
+        label.setToolTip(tip)
+        label.setBuddy(self.smoothing.slider)
+        self.log = TickBox("Logarithmic")
+        self.log.setToolTip("Draw what is measured per step on a logarithmic axis. Each chart's menu ⋯ sets its own axis.")
+        self.log.toggled.connect(self._set_log)
+        self.window_choice = self._choice(
+            "Points shown", "How far back the charts look. Zoom and drag at any time; double-click to follow."
+        )
+        self.window_choice.fill([(points, text, "") for points, text in WINDOWS])
         self.window_choice.currentIndexChanged.connect(self._set_window)
-        self.other_choice = QComboBox()
-        self.other_choice.setAccessibleName("Last chart")
-        self.other_choice.setToolTip("What the last chart shows.")
-        for name in others:
-            self.other_choice.addItem(PLOTS[name].title, name)
+        self.other_choice = self._choice("Last chart", "What the last chart shows.")
+        self.other_choice.fill([(name, PLOTS[name].title, "") for name in others])
         self.other_choice.currentIndexChanged.connect(self._choose_other)
-        clear = QToolButton()
-        clear.setText("Clear")
-        clear.setToolTip("Forget the drawn points; files on disk stay.")
-        clear.setAccessibleName("Clear the charts")
-        clear.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
-        icons.bind(clear, "trash", self._services.theme)
-        clear.clicked.connect(self._clear)
+        self.clear_button = self._button("Clear", "trash", "Forget the drawn points; files on disk stay.")
+        self.clear_button.clicked.connect(self.clear)
+        self.export_button = self._button("Export", "export", "Save every chart that has values into a folder.")
+        self.export_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.export_button.setMenu(self._export_menu())
         row = QHBoxLayout()
         row.setContentsMargins(MEDIUM, SMALL, MEDIUM, SMALL)
         row.setSpacing(MEDIUM)
-        spacer = QWidget()
-        spacer.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
-        for widget in (label, self.smoothing, self.log, self.window_choice, spacer, clear, self.other_choice):
+        for widget in (label, self.smoothing, self.log, self.window_choice):
+            row.addWidget(widget)
+        row.addStretch(1)
+        for widget in (self.export_button, self.clear_button, self.other_choice):
             row.addWidget(widget)
         return row
+
+    @staticmethod
+    def _choice(name: str, tooltip: str) -> OptionCombo:
+        choice = OptionCombo()
+        choice.setAccessibleName(name)
+        choice.setToolTip(tooltip)
+        choice.setFixedWidth(132)
+        return choice
+
+    def _button(self, text: str, icon: str, tooltip: str) -> QToolButton:
+        button = QToolButton(text=text, autoRaise=True)
+        button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        button.setToolTip(tooltip)
+        button.setAccessibleName(f"{text} the charts")
+        button.setStyleSheet("QToolButton::menu-indicator { image: none; }")
+        icons.bind(button, icon, self._services.theme)
+        return button
+
+    def _export_menu(self) -> QMenu:
+        menu = QMenu(self)
+        for kind in FILE_KINDS:
+            action = menu.addAction(f"All charts as {kind.upper()}…")
+            action.setData(kind)
+        menu.triggered.connect(lambda action: self.ask_export(action.data()))
+        return menu
+
+    def _add_commands(self) -> None:
+        add, tip = self._services.actions.add, self.clear_button.toolTip()
+        add("monitor.clear", "Clear the &charts", self.clear, tooltip=tip, menu="View")
+        add("monitor.export", "Save chart &values…", self._export_values, tooltip="Save every chart's values as CSV files.", menu="View")
 
     # ---- what the charts are fed -----------------------------------------------------------------------------------
 
@@ -126,29 +161,37 @@ class MonitorPanel(QWidget):
     def _on_events(self, events: list[Event]) -> None:
         points: dict[str, tuple[list[float], list[float]]] = {}
         for event in events:
+            if not event.metrics:
+                continue
+            at: float | None = None
             for name, value in event.metrics.items():
-                info = METRICS.get(name)
-                if info is None:
+                if name not in METRICS:
                     continue
+                if METRICS[name].axis == "time":
+                    at = self._activity.place(event.at) if at is None else at
                 xs, ys = points.setdefault(name, ([], []))
-                xs.append(self._x(info, event))
+                xs.append(at if METRICS[name].axis == "time" and at is not None else float(getattr(event, "step", 0)))
                 ys.append(value)
         for name, (xs, ys) in points.items():
             self.plots[METRICS[name].plot].extend(name, xs, ys)
         if points:
             self._mark()
 
-    def _x(self, info: MetricInfo, event: Event) -> float:
-        return event.at - self._began if info.axis == "time" else float(getattr(event, "step", 0))
-
     @Slot(object)
-    def _on_job_started(self, job: Job) -> None:
+    def _on_job_started(self, job: Any) -> None:
+        self._activity.begin(getattr(job, "started_at", time.perf_counter()))
         if job.lane == "train":
+            self._run_count += 1
             for plot in self.plots.values():
                 if plot.axis == "step":
-                    plot.start_run(f"{job.title} {time.strftime('%H:%M:%S')}")
-        for name in self._reply_metrics:  # a new job is no continuation of the last one's line
-            self.plots[METRICS[name].plot].gap(name)
+                    plot.start_run(f"run {self._run_count}", note=f"{job.title}, started at {time.strftime('%H:%M')}.")
+        for metric in METRICS.values():
+            if metric.axis == "time":  # a new job is no continuation of the last one's line
+                self.plots[metric.plot].gap(metric.name)
+
+    @Slot(object)
+    def _on_job_finished(self, _job: object) -> None:
+        self._activity.end()
 
     # ---- drawing -------------------------------------------------------------------------------------------------
 
@@ -159,6 +202,7 @@ class MonitorPanel(QWidget):
 
     @Slot()
     def _tick(self) -> None:
+        """Draw what has changed and can be seen; rest when there is nothing."""
         now = time.perf_counter()
         if now < self._next_draw:
             return
@@ -168,7 +212,7 @@ class MonitorPanel(QWidget):
             return
         for plot in dirty:
             plot.refresh()
-        self._next_draw = now + sum(p.cost_seconds for p in dirty) / BUSY_SHARE
+        self._next_draw = now + sum(p.cost_seconds for p in dirty) / DRAWING_SHARE
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
@@ -180,10 +224,17 @@ class MonitorPanel(QWidget):
 
     # ---- controls ------------------------------------------------------------------------------------------------
 
-    @Slot(int)
-    def _smooth(self, percent: int) -> None:
+    @Slot(float)
+    def _smooth(self, weight: float) -> None:
         for plot in self.plots.values():
-            plot.set_smoothing(percent / 100)
+            plot.set_smoothing(weight)
+        self._mark()
+
+    @Slot(bool)
+    def _set_log(self, log: bool) -> None:
+        for plot in self.plots.values():
+            if plot.axis == "step":
+                plot.set_log(log or plot.log_by_nature)
         self._mark()
 
     @Slot()
@@ -198,9 +249,28 @@ class MonitorPanel(QWidget):
         self._mark()
 
     @Slot()
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Forget every point. A run that is going on draws on as the newest."""
+        self._activity.clear()
         for plot in self.plots.values():
+            newest = plot.newest_run
             plot.clear()
-            if plot.axis == "time":
-                plot.start_run("this session")
+            if newest is not None:
+                plot.start_run(*newest)
         self._mark()
+
+    @Slot()
+    def _export_values(self) -> None:
+        self.ask_export("csv")
+
+    def ask_export(self, kind: str) -> list[Path]:
+        """Ask for a folder and save every chart that has values there ("png", "svg", "csv"); the files written."""
+        folder = QFileDialog.getExistingDirectory(self, "Save the charts into a folder")
+        if not folder:
+            return []
+        written = [Path(folder) / f"{name}.{kind}" for name, plot in self.plots.items() if plot.has_values]
+        for path in written:
+            self.plots[path.stem].save(path)
+        count = f"{len(written)} chart{'s' if len(written) != 1 else ''}"
+        self._services.notify.info(f"{count} saved into {folder}." if written else "No chart has values yet; nothing was saved.")
+        return written

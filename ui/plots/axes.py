@@ -8,7 +8,7 @@ import numpy as np
 import pyqtgraph as pg
 
 _BYTE_UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
-_CLOCK_STEPS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 36000, 86400)
+_CLOCK_STEPS = (5, 10, 15, 20, 30, 60, 90, 120, 180, 240, 300, 600, 900, 1200, 1800, 3600, 7200, 14400, 28800, 43200, 86400)
 
 
 def number_text(value: float, spacing: float = 0.0) -> str:
@@ -17,9 +17,10 @@ def number_text(value: float, spacing: float = 0.0) -> str:
         return "0"
     size = abs(value)
     if size < 1e-3 or size >= 1e6:
-        return f"{value:.3g}".replace("e-0", "e-").replace("e+0", "e+")
+        return f"{value:.3g}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
     if spacing > 0:
-        return f"{value:.{max(0, math.ceil(-math.log10(spacing) - 1e-9))}f}"
+        places = next((p for p in range(12) if math.isclose(round(spacing, p), spacing, rel_tol=1e-9)), 12)
+        return f"{value:.{places}f}"
     return f"{value:.4g}" if size < 1e4 else f"{value:.0f}"
 
 
@@ -40,12 +41,13 @@ class UnitAxis(pg.AxisItem):  # type: ignore[misc]
         super().__init__(orientation)
         self.unit = unit
         self.enableAutoSIPrefix(False)  # a learning rate must not be drawn as "rate (x1e-06)"
+        self.setTickDensity(1.5)
         self.setStyle(hideOverlappingLabels=True, tickTextOffset=4, tickLength=-4, maxTickLevel=1)
 
     def tickSpacing(self, minVal: float, maxVal: float, size: float) -> list[tuple[float, float]]:
         span = abs(maxVal - minVal)
         if self.unit == "s" and span > 20:
-            wanted = span / max(2.5, size / 80)
+            wanted = span / max(2.5, size / 60)
             major = next((s for s in _CLOCK_STEPS if s >= wanted), math.ceil(wanted / 86400) * 86400)
             return [(float(major), 0.0)]
         spacing: list[tuple[float, float]] = super().tickSpacing(minVal, maxVal, size)

@@ -45,12 +45,14 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         if info.unit != "B":  # byte ticks carry their own unit
             left.setLabel(f"{info.y_label} ({info.unit})" if info.unit and info.unit != info.y_label else info.y_label)
         self.setFrameShape(self.Shape.NoFrame)
+        self.setCacheMode(self.CacheModeFlag.CacheNone)  # a cached background would lie in an SVG as a bitmap
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.setMinimumSize(120, 80)
         self.setAccessibleName(f"{info.title} plot")
         self.empty = MutedLabel(empty_text, self)
         self.empty.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.empty.setWordWrap(True)
+        self.empty.hide()
         self.empty.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
 
     def restyle(self, colours: Colours, ratio: float, font: QFont) -> None:
@@ -61,6 +63,13 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
             axis.setTickFont(font)
             if axis.labelText:
                 axis.setLabel(axis.labelText, **{"font-size": f"{font.pointSizeF()}pt", "color": colours.muted})
+
+    def set_empty(self, empty: bool) -> None:
+        """Say so in place of numbers that would measure nothing."""
+        if self.empty.isHidden() == empty:
+            self.empty.setVisible(empty)
+            for axis in self.axes:
+                axis.setStyle(showValues=not empty)
 
     def set_log(self, log: bool) -> None:
         """Only the labels; the curves hand over logarithms themselves."""

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 import pyqtgraph as pg
-from PySide6.QtCore import QObject, QPoint, QPointF, Qt, Slot
+from PySide6.QtCore import QObject, QPointF, Qt, Slot
 from PySide6.QtGui import QColor
-from PySide6.QtWidgets import QLabel
+from PySide6.QtWidgets import QLabel, QWidget
 
 from ui.plots.axes import clock_text, number_text
 from ui.plots.curves import Curve
@@ -32,9 +32,9 @@ def place_text(x: float, axis: str) -> str:
 
 
 class Hover(QObject):
-    """Follows the mouse over a plot, or the arrow keys."""
+    """Follows the mouse over a plot, or the arrow keys. The box lies at the top of `over`: on title and legend, whose values it repeats."""
 
-    def __init__(self, widget: pg.PlotWidget, curves: Callable[[], Sequence[Curve]], axis: str) -> None:
+    def __init__(self, widget: pg.PlotWidget, curves: Callable[[], Sequence[Curve]], axis: str, over: QWidget) -> None:
         super().__init__(widget)
         self._widget, self._curves, self._axis = widget, curves, axis
         self._view: pg.ViewBox = widget.getPlotItem().getViewBox()
@@ -42,7 +42,7 @@ class Hover(QObject):
         self.line.setZValue(1000)
         self.line.hide()
         self._view.addItem(self.line, ignoreBounds=True)
-        self.box = QLabel(widget)
+        self.box = QLabel(over)
         self.box.setTextFormat(Qt.TextFormat.RichText)
         self.box.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
         self.box.setAutoFillBackground(True)
@@ -93,16 +93,23 @@ class Hover(QObject):
         self._at = at
         self.line.setPos(at)
         self.line.show()
-        self.box.setText(self._text(at, readings))
-        self.box.adjustSize()
+        self._fill(at, readings)
         self._place(at)
         self.box.show()
         self.box.raise_()
 
-    def _text(self, at: float, readings: Sequence[tuple[Curve, int]]) -> str:
+    def _fill(self, at: float, readings: Sequence[tuple[Curve, int]]) -> None:
+        """With averages, if the box then still fits the plot."""
+        room = self.box.parentWidget().width()
+        averaged = any(c.smoothed for c, _ in readings)
+        self.box.setText(self._text(at, readings, averaged))
+        if averaged and self.box.sizeHint().width() > room:
+            self.box.setText(self._text(at, readings, False))
+        self.box.adjustSize()
+
+    def _text(self, at: float, readings: Sequence[tuple[Curve, int]], averaged: bool) -> str:
         colours = self._colours
         assert colours is not None
-        averaged = any(c.smoothed for c, _ in readings)
         unit = readings[0][0].metric.unit if readings[0][0].metric.unit != "B" else ""
         head = f"<td><b>{escape(place_text(at, self._axis))}</b></td><td align=right>{escape(unit)}</td>"
         rows = [head + ("<td align=right>&nbsp;&nbsp;average&nbsp;</td>" if averaged else "")]
@@ -121,12 +128,13 @@ class Hover(QObject):
 
     def _place(self, at: float) -> None:
         """Beside the line, on the side with more room, inside the widget."""
-        scene = self._view.mapViewToScene(QPointF(at, 0.0))
-        x = self._widget.mapFromScene(scene).x()
+        over = self.box.parentWidget()
+        inside = self._widget.mapFromScene(self._view.mapViewToScene(QPointF(at, 0.0)))
+        x = self._widget.mapTo(over, inside).x()
         width = self.box.width()
-        left = x + 10 if x + 10 + width <= self._widget.width() else x - 10 - width
-        left = min(max(left, 0), max(self._widget.width() - width, 0))
-        self.box.move(QPoint(int(left), 6))
+        right_fits = x + 12 + width <= over.width()
+        left = x + 12 if right_fits or x < over.width() / 2 else x - 12 - width
+        self.box.move(min(max(left, 0), max(over.width() - width, 0)), 0)
 
     @Slot(object)
     def _moved(self, arguments: tuple[QPointF]) -> None:

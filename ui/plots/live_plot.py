@@ -52,7 +52,7 @@ class LivePlot(QWidget):
         parent: QWidget | None = None,
         *,
         x_label: str | None = None,
-        empty_text: str = "No run yet – press Start in Fine-tune",
+        empty_text: str = "No run yet –\npress Start in Fine-tune",
         smoothing: float = 0.9,
         max_runs: int = 4,
         limit: int = POINT_LIMIT,
@@ -70,12 +70,13 @@ class LivePlot(QWidget):
         self._dirty = True
         self._height = HeightRange(info.unit in FROM_ZERO)
         self._runs: dict[str, int] = {}
+        self._notes: dict[str, str] = {}
         self._curves: dict[tuple[str, str], Curve] = {}
         self._references: dict[str, Reference] = {}
         self._pen_ratio: float | None = None
         self.refresh_seconds = 0.0
         self._build(x_label, empty_text)
-        self.set_log(all(m.log for m in metrics))
+        self.set_log(self.log_by_nature)
         self._restyle()
 
     # ---- construction --------------------------------------------------------------------------------------------
@@ -86,7 +87,7 @@ class LivePlot(QWidget):
         self.setAccessibleName(f"{self.info.title} plot")
         self.canvas = Canvas(self.info, self.axis, x_label, empty_text)
         self._view = self.canvas.view
-        self.hover = Hover(self.canvas, self._shown_curves, self.axis)
+        self.hover = Hover(self.canvas, self._shown_curves, self.axis, over=self)
         self.legend = Legend(self.info.title, self)
         self.header = PlotHeader(self.info.title, list(self.metrics.values()))
         self._redraw_timer = QTimer(self, singleShot=True, interval=REDRAW_MS)
@@ -122,8 +123,24 @@ class LivePlot(QWidget):
         """Names of the runs shown, oldest first."""
         return tuple(self._runs)
 
-    def start_run(self, name: str) -> None:
-        """Later values belong to `name`. The oldest run goes when there would be more than `max_runs`."""
+    @property
+    def newest_run(self) -> tuple[str, str] | None:
+        """(name, note) of the run that values without a run belong to; None before the first."""
+        name = next(reversed(self._runs), None)
+        return None if name is None else (name, self._notes.get(name, ""))
+
+    @property
+    def has_values(self) -> bool:
+        return any(len(c.series) for c in self._curves.values())
+
+    @property
+    def log_by_nature(self) -> bool:
+        """Whether all metrics ask for a logarithmic axis."""
+        return all(m.log for m in self.metrics.values())
+
+    def start_run(self, name: str, note: str = "") -> None:
+        """Later values belong to `name`; the legend's tooltip says `note`. The oldest run goes when there are `max_runs`."""
+        self._notes[name] = note
         if name in self._runs:
             self._runs[name] = self._runs.pop(name)  # to the end: the newest
             return
@@ -178,6 +195,7 @@ class LivePlot(QWidget):
         for key in [k for k in self._curves if k[0] == run]:
             self._curves.pop(key).remove(self._view)
         self._runs.pop(run, None)
+        self._notes.pop(run, None)
         self._dirty = True
 
     def add_reference(self, name: str, value: float, label: str, estimated: bool = True) -> None:
@@ -288,7 +306,9 @@ class LivePlot(QWidget):
             for i, m in enumerate(self.metrics.values())
         ]
         self.legend.set_entries("metric", metrics if len(metrics) > 1 else [])
-        runs = [(name, name or "earlier", "", index if stepped else 0, 0, index) for name, index in self._runs.items()]
+        runs = [
+            (name, name or "earlier", self._notes.get(name, ""), index if stepped else 0, 0, index) for name, index in self._runs.items()
+        ]
         self.legend.set_entries("run", runs if several else [])
         self.legend.setVisible(bool(self.legend.boxes()))
         self.legend.restyle(colours_of(self))
@@ -303,7 +323,7 @@ class LivePlot(QWidget):
         started = time.thread_time()
         self._dirty = False
         curves = [c for c in self._shown_curves() if len(c.series)]
-        self.canvas.empty.setVisible(not curves)
+        self.canvas.set_empty(not curves)
         if curves and self._follow:
             newest = self._newest_run(curves)
             self._view.setXRange(*x_range([c.series for c in curves], [c.series for c in newest], self._window), padding=0)
@@ -358,7 +378,7 @@ class LivePlot(QWidget):
         self.header.reading.set_full_text(value_text(readings[0][2], self.info.unit) if alone else "")
         told = "; ".join(f"{m.label} {value_text(v, m.unit)} {place_text(x, self.axis)}" for m, x, v in readings)
         references = "; ".join(f"{r.text} {value_text(r.value, self.info.unit)}" for r in self._references.values())
-        text = "; ".join(t for t in (told, references) if t) or self.canvas.empty.text()
+        text = "; ".join(t for t in (told, references) if t) or self.canvas.empty.text().replace("\n", " ")
         if text != self.canvas.accessibleDescription():
             self.canvas.setAccessibleDescription(text)
             self.setAccessibleDescription(text)

@@ -57,6 +57,7 @@ class MutedLabel(QLabel):
     def __init__(self, text: str = "", parent: QWidget | None = None) -> None:
         super().__init__(text, parent)
         self.setFont(tabular(self.font()))
+        self.setForegroundRole(QPalette.ColorRole.WindowText)  # else it follows the background of what it lies on
         self._tint()
 
     def changeEvent(self, event: QEvent) -> None:
