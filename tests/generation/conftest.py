@@ -13,7 +13,8 @@ from workbench.tokenizers import ByteTokenizer, Tokenizer
 
 FAMILIES = {
     "gpt2": {
-        "position": "learned", "norm": "layernorm", "mlp": "gelu_tanh", "attention_bias": True, "attention_out_bias": True, "mlp_bias": True,
+        "position": "learned", "norm": "layernorm", "mlp": "gelu_tanh",
+        "attention_bias": True, "attention_out_bias": True, "mlp_bias": True,
     },
     "llama": {"position": "rope", "norm": "rmsnorm", "mlp": "swiglu", "n_kv_heads": 2},
 }  # fmt: skip

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
 from workbench.caches import KVCache
+from workbench.checkpoints import load_checkpoint
 from workbench.core.control import Control
 from workbench.core.errors import ConfigError, DataError
 from workbench.generation import CacheState, Conversation, GenerationConfig, Reply, TokenEvent, prompt_ids, reply
@@ -46,7 +48,7 @@ class Chat:
 
     def steps(self, conversation: Conversation, **more: Any) -> Generator[Any, None, Reply]:
         settings = more.pop("settings", SETTINGS)
-        return reply(*self.parts, conversation, settings, cache=self.cache, state=self.state, stop_ids=(), **more)
+        return reply(*self.parts, conversation, settings, cache=self.cache, state=self.state, **{"stop_ids": (), **more})
 
     def answer(self, conversation: Conversation, **more: Any) -> Reply:
         answer = result_of(self.steps(conversation, **more))
@@ -202,3 +204,22 @@ def test_a_message_cannot_write_the_templates_tokens(tokenizer: Tokenizer, templ
 def test_without_a_template_the_texts_are_continued(tokenizer: Tokenizer) -> None:
     talk = Conversation("S").add("user", "a").add("assistant", "b").add("user", "c")
     assert bytes(prompt_ids(tokenizer, None, talk)) == b"S\na\nb\nc"
+
+
+@pytest.mark.starter
+@pytest.mark.slow
+def test_the_starter_model_talks_and_remembers(starter_path: Path) -> None:
+    """Two turns on real weights: the end-of-turn token ends them, and the second reads only what is new."""
+    loaded = load_checkpoint(starter_path)
+    assert loaded.tokenizer is not None
+    chat = Chat(loaded.model, loaded.tokenizer, chat_template(loaded.chat_template, loaded.tokenizer), capacity=512)
+    settings = GenerationConfig(do_sample=False, max_new_tokens=48)
+    first = chat.answer(Conversation().add("user", "What is the capital of France?"), settings=settings, stop_ids=None)
+    assert "Paris" in first.text
+    assert first.result.stop_reason == "eos"
+    assert "<|" not in first.text
+    asked = first.conversation.add("user", "And of Italy?")
+    second = chat.answer(asked, settings=settings, stop_ids=None)
+    assert second.result.reused_tokens >= first.result.prompt_tokens + first.result.new_tokens - 1
+    alone = Chat(loaded.model, loaded.tokenizer, chat.parts[2], capacity=512)
+    assert alone.answer(asked, settings=settings, stop_ids=None).result.ids == second.result.ids

@@ -216,6 +216,15 @@ def test_a_prompt_beyond_the_context_says_both_numbers(model: Transformer) -> No
         result_of(generate(model, None, [], GREEDY))
 
 
+def test_a_refused_prompt_leaves_the_cache_alone(model: Transformer) -> None:
+    cache = KVCache.for_model(model)
+    result_of(generate(model, None, PROMPT, GREEDY, cache=cache))
+    held = cache.length
+    with pytest.raises(DataError):
+        result_of(generate(model, None, [1] * 97, GREEDY, cache=cache))
+    assert cache.length == held
+
+
 def test_unusable_settings_are_refused(model: Transformer) -> None:
     with pytest.raises(ConfigError, match="Top p"):
         result_of(generate(model, None, PROMPT, changed(top_p=1.5)))
@@ -223,6 +232,8 @@ def test_unusable_settings_are_refused(model: Transformer) -> None:
         result_of(generate(model, None, PROMPT, changed(stop=("x",))))
     with pytest.raises(ConfigError, match="holds 0"):
         result_of(generate(model, None, PROMPT, GREEDY, cache=KVCache.for_model(model), reuse=3))
+    with pytest.raises(ConfigError, match="pieces of 0"):
+        result_of(generate(model, None, PROMPT, GREEDY, cache=KVCache.for_model(model), chunk=0))
     with pytest.raises(ConfigError, match="2 sequences"):
         result_of(generate(model, None, PROMPT, GREEDY, cache=KVCache.for_model(model, batch=2)))
 

@@ -105,10 +105,12 @@ class _Feed:
         self.ids = prompt
         self.prompt_tokens = len(prompt)
         self.limit = context_limit(model, cache)
+        if chunk < 1:
+            raise ConfigError(f"A prompt cannot be read in pieces of {chunk} tokens.", hint="Use at least 1.")
+        require_room(len(prompt), self.limit)  # before the cache is touched: a refused prompt costs nothing
         self.reused = self._take_over(reuse)
         self._chunk = chunk
         self._prefill_dtype = prefill_dtype
-        require_room(len(prompt), self.limit)
 
     def _take_over(self, reuse: int) -> int:
         if self.cache is None:
@@ -215,9 +217,8 @@ class _Meter:
     def progress(self) -> Progress:
         self._pause()
         feed = self._feed
-        total = feed.prompt_tokens - feed.reused
-        done = feed.cache.length - feed.reused if feed.cache is not None else total
-        return Progress(message="Reading the prompt", done=done, total=total, unit="tokens")
+        done = feed.cache.length - feed.reused if feed.cache is not None else 0
+        return Progress(message="Reading the prompt", done=done, total=feed.prompt_tokens - feed.reused, unit="tokens")
 
     def token(self, token: int, text: str, logprob: float) -> TokenEvent:
         self._pause()
