@@ -159,9 +159,7 @@ def require_room(tokens: int, limit: int) -> None:
     if tokens == 0:
         raise DataError("The prompt is empty.", hint="Write something first.")
     if tokens > limit:
-        raise DataError(
-            f"The prompt is {tokens} tokens long; the context holds {limit}.", hint="Start a new chat, or shorten the text."
-        )
+        raise DataError(f"The prompt is {tokens} tokens long; the context holds {limit}.", hint="Start a new chat, or shorten the text.")
 
 
 class _Writer:
