@@ -1,0 +1,86 @@
+"""Decoding one sequence with the exact cache, and time to the first token: ours beside transformers.
+
+The figures of the README's table *Speed*. Ours is `generate`, the path of the chat, not a bare loop.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from tests.benchmarks.common import arguments, interleave, report, transformers_model
+
+PROMPT, NEW, LONG = 128, 32, 512
+
+
+def main() -> None:
+    args = arguments(__doc__)
+    import torch
+
+    from workbench.caches import KVCache
+    from workbench.checkpoints import load_checkpoint
+    from workbench.devices import choose_compute
+    from workbench.generation import GenerationConfig, TokenEvent, generate
+
+    torch.set_num_threads(args.threads)
+    loaded = load_checkpoint(args.model)
+    model = loaded.model
+    ids = torch.randint(1000, 20000, (LONG,), generator=torch.Generator().manual_seed(0)).tolist()
+    auto = choose_compute("cpu", "auto").prefill_dtype
+
+    def ours(prompt: int, new: int, dtype: torch.dtype | None = None, cached: bool = True) -> list[float]:
+        """Milliseconds of each token, the first one's with the prompt's."""
+        cache = KVCache.for_model(model, capacity=prompt + new) if cached else None
+        config = GenerationConfig(do_sample=False, max_new_tokens=new)
+        events = generate(model, None, ids[:prompt], config, cache=cache, stop_ids=(), prefill_dtype=dtype)
+        return [e.ms for e in events if isinstance(e, TokenEvent)]
+
+    def theirs(peer: Any, prompt: int, new: int) -> float:
+        inputs = torch.tensor([ids[:prompt]])
+        with torch.inference_mode():
+            started = time.perf_counter()
+            peer.generate(inputs, attention_mask=torch.ones_like(inputs), max_new_tokens=new, do_sample=False)
+            return time.perf_counter() - started
+
+    peers = {name: transformers_model(model, dtype) for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))}
+
+    def per_token(peer: Any) -> float:
+        return (theirs(peer, PROMPT, NEW + 1) - theirs(peer, PROMPT, 1)) / NEW
+
+    decode = interleave(
+        {
+            "ours, exact cache, float32": lambda: sum(ours(PROMPT, NEW + 1)[1:]) / NEW / 1000,
+            "transformers, DynamicCache, float32": lambda: per_token(peers["float32"]),
+            "transformers, DynamicCache, bfloat16": lambda: per_token(peers["bfloat16"]),
+        },
+        args.repeats,
+    )
+    first = interleave(
+        {
+            "ours, float32": lambda: ours(LONG, 1)[0] / 1000,
+            f"ours, automatic precision ({auto})": lambda: ours(LONG, 1, auto)[0] / 1000,
+            "transformers, float32": lambda: theirs(peers["float32"], LONG, 1),
+            "transformers, bfloat16": lambda: theirs(peers["bfloat16"], LONG, 1),
+        },
+        args.repeats,
+    )
+    uncached = interleave({"ours, no cache, float32": lambda: sum(ours(PROMPT, 5, cached=False)[1:]) / 4 / 1000}, 2)
+    base, start = decode["transformers, DynamicCache, float32"]["median"], first["transformers, float32"]["median"]
+    rows = [_row(name, f"ms/token at {PROMPT}", found, base) for name, found in {**decode, **uncached}.items()]
+    rows += [_row(name, f"first token after {LONG}, ms", found, start) for name, found in first.items()]
+    report(f"Decode and first token, {args.threads} threads", rows, args.json)
+
+
+def _row(name: str, what: str, found: dict[str, float], base: float) -> dict[str, Any]:
+    return {
+        "engine": name,
+        "figure": what,
+        "median": 1000 * found["median"],
+        "minimum": 1000 * found["minimum"],
+        "speed-up against transformers float32": base / found["median"],
+        "stolen": found["stolen"],
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""`bench`: this machine's own figures. The comparisons with other programs are in tests/benchmarks."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from workbench.commands.base import Console, table, verb
+from workbench.commands.common import compute_flags, open_model
+from workbench.core.errors import ConfigError, WorkbenchError
+
+if TYPE_CHECKING:
+    from workbench.session import Session
+
+Row = dict[str, Any]
+_PROMPT, _NEW = 128, 32
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", metavar="|".join((*_BENCHES, "ui")), help="What to measure; ui opens the window for about a minute.")
+    parser.add_argument("--model", metavar="MODEL", default="starter", help="Default: starter.")
+    parser.add_argument("--repeats", metavar="N", type=int, default=5, help="Timed repeats; medians are shown. Default: 5.")
+    compute_flags(parser)
+
+
+def _median_ms(work: Callable[[], float], repeats: int) -> float:
+    """Median of `repeats` results of `work` (seconds) after one that does not count, in milliseconds."""
+    work()
+    return round(1000 * statistics.median(work() for _ in range(repeats)), 3)
+
+
+def _tokens_ms(session: Session, prompt: int, new: int, cached: bool = True) -> list[float]:
+    """Milliseconds of each new token through the path of the chat; the first one's include the prompt's."""
+    from workbench.caches import KVCache
+    from workbench.generation import GenerationConfig, TokenEvent, generate
+
+    model = session.loaded.model
+    cache = KVCache.for_model(model, capacity=prompt + new) if cached else None
+    ids = [1 + i % (model.config.vocab_size - 1) for i in range(prompt)]
+    config = GenerationConfig(do_sample=False, max_new_tokens=new)
+    events = generate(model, None, ids, config, cache=cache, stop_ids=(), prefill_dtype=session.compute.prefill_dtype)
+    return [e.ms for e in events if isinstance(e, TokenEvent)]
+
+
+def _decode(session: Session, repeats: int) -> list[Row]:
+    rows = []
+    for cached in (True, False):
+        new = _NEW if cached else 4
+        ms = _median_ms(lambda new=new, cached=cached: sum(_tokens_ms(session, _PROMPT, new + 1, cached)[1:]) / new / 1000, repeats)  # type: ignore[misc]
+        kind = "exact" if cached else "none"
+        rows.append({"cache": kind, "context": _PROMPT, "ms_per_token": ms, "tokens_per_second": round(1000 / ms, 1)})
+    return rows
+
+
+def _prefill(session: Session, repeats: int) -> list[Row]:
+    rows = []
+    for prompt in (n for n in (128, 512, 2048) if n < session.loaded.config.max_positions):
+        ms = _median_ms(lambda prompt=prompt: _tokens_ms(session, prompt, 1)[0] / 1000, repeats)  # type: ignore[misc]
+        rows.append({"prompt": prompt, "first_token_ms": ms, "tokens_per_second": round(1000 * prompt / ms, 1)})
+    return rows
+
+
+def _cache(session: Session, repeats: int) -> list[Row]:
+    import torch
+
+    from workbench.caches import KV_CODECS, KVCache
+
+    model, rows = session.loaded.model, []
+    token = torch.ones(1, 1, dtype=torch.int64, device=model.device)
+    for entry in KV_CODECS:
+        for context in (n for n in (512, 2048) if n + 8 < model.config.max_positions):
+            cache = KVCache.for_model(model, entry.name, context + 8)
+            with torch.inference_mode():
+                model.hidden(token.expand(1, context), cache=cache)
+
+                def step(cache: KVCache = cache, context: int = context) -> float:
+                    cache.truncate(context)
+                    started = time.perf_counter()
+                    model(token, cache=cache)
+                    return time.perf_counter() - started
+
+                ms = _median_ms(step, repeats)
+            cache.truncate(context)
+            rows.append({"codec": entry.name, "context": context, "ms_per_token": ms, "bytes": cache.nbytes})
+    return rows
+
+
+def _train(session: Session, repeats: int) -> list[Row]:
+    import numpy as np
+
+    from workbench import adapters
+    from workbench.data import Dataset
+    from workbench.training import StepEvent, TrainConfig, train
+
+    loaded, length = session.loaded, 256
+    rng = np.random.default_rng(0)
+    data = Dataset.of([(rng.integers(1, loaded.config.vocab_size, length), [True] * length) for _ in range(16)])
+    rows = []
+    for dtype in ("auto", "float32"):
+        adapters.attach(loaded.model, adapters.LoraConfig(), "bench")
+        try:
+            config = TrainConfig(max_steps=repeats + 1, max_length=length, dtype=dtype, eval_steps=None, save_steps=None)
+            seconds = [e.seconds for e in train(loaded.model, data, config, adapter="bench") if isinstance(e, StepEvent)][1:]
+        finally:
+            adapters.detach(loaded.model, "bench")
+        step = statistics.median(seconds)
+        speed = round(4 * length / step, 1)
+        rows.append({"precision": dtype, "batch": f"4 x {length}", "s_per_step": round(step, 3), "tokens_per_second": speed})
+    return rows
+
+
+_BENCHES: dict[str, Callable[[Session, int], list[Row]]] = {"decode": _decode, "prefill": _prefill, "train": _train, "cache": _cache}
+
+
+@verb("bench", "Measure decoding, prompts, training steps, caches, or the window on this machine.", _arguments)
+def run(args: argparse.Namespace, console: Console) -> int:
+    if args.what == "ui":
+        rows = _window(args)
+    elif args.what in _BENCHES:
+        rows = _BENCHES[args.what](open_model(args, console), args.repeats)
+    else:
+        raise ConfigError(f"There is no benchmark {args.what!r}.", hint=f"Choose one of: {', '.join(_BENCHES)}, ui.")
+    console.result({"bench": args.what, "rows": rows}, table(rows))
+    return 0
+
+
+def _window(args: argparse.Namespace) -> list[Row]:
+    """The window measures itself in a process of its own, because the engine never imports it."""
+    command = [sys.executable, "-m", "ui.bench", "--model", str(args.model)]
+    if args.home is not None:
+        command += ["--home", str(args.home)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise WorkbenchError("The window could not be measured.", hint="See python -m workbench doctor.", details=done.stderr[-4000:])
+    rows: list[Row] = json.loads(done.stdout.splitlines()[-1])["rows"]
+    return rows
