@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QAccessible
+from PySide6.QtWidgets import QAbstractButton, QComboBox, QFileDialog, QSlider
 from pytestqt.qtbot import QtBot
 
-from ui.panels.monitor import MonitorPanel
+from ui.panels.monitor import CLOCK_MS, FILE_KINDS, MonitorPanel
+from ui.plots.live_plot import LivePlot
 from ui.services import Services
 from workbench.core.events import Event
 from workbench.core.metrics import METRICS, PLOTS
@@ -33,8 +39,12 @@ def panel(services: Services, qtbot: QtBot) -> MonitorPanel:
     return panel
 
 
+def fake_job(lane: str, title: str = "", started_at: float = 0.0) -> SimpleNamespace:
+    return SimpleNamespace(lane=lane, title=title, started_at=started_at, failure=None, state="Done", elapsed=0.0)
+
+
 def train(panel: MonitorPanel, title: str) -> None:
-    panel._services.bus.job_started.emit(SimpleNamespace(lane="train", title=title))
+    panel._services.bus.job_started.emit(fake_job("train", title))
 
 
 def test_there_is_one_chart_per_declared_plot_with_every_metric(panel: MonitorPanel) -> None:
@@ -88,19 +98,92 @@ def test_the_last_place_shows_the_chosen_chart(panel: MonitorPanel) -> None:
 
 
 def test_clear_forgets_all_points_and_goes_on(panel: MonitorPanel) -> None:
-    panel._services.bus.events.emit([Event(metrics={"cache_bytes": 1.0})])
-    panel._clear()
-    assert panel.plots["cache"].curve("cache_bytes") is None
-    panel._services.bus.events.emit([Event(metrics={"cache_bytes": 2.0})])
-    assert panel.plots["cache"].curve("cache_bytes").series.y.tolist() == [2.0]  # type: ignore[union-attr]
-
-
-def test_controls_act_on_every_chart(panel: MonitorPanel) -> None:
     train(panel, "run")
-    panel._services.bus.events.emit([step(i, loss=float(i)) for i in range(1, 20)])
-    panel.smoothing.setValue(0)
+    panel._services.bus.events.emit([step(1, loss=3.0, cache_bytes=1.0)])
+    panel._services.actions["monitor.clear"].trigger()
+    assert not any(plot.has_values for plot in panel.plots.values())
+    panel._services.bus.events.emit([step(2, loss=2.0, cache_bytes=2.0)])
+    assert panel.plots["cache"].curve("cache_bytes").series.y.tolist() == [2.0]  # type: ignore[union-attr]
+    assert panel.plots["loss"].runs == ("run 1",)
+    assert panel.plots["loss"].curve("loss", "run 1").series.x.tolist() == [2.0]  # type: ignore[union-attr]
+
+
+def test_controls_act_on_every_chart(panel: MonitorPanel, qtbot: QtBot) -> None:
+    train(panel, "run")
+    panel._services.bus.events.emit([step(i, loss=float(i)) for i in range(1, 200)])
+    qtbot.keyClick(panel.smoothing.slider, Qt.Key.Key_Home)
     curve = panel.plots["loss"].curve("loss")
     assert curve is not None
     assert curve.series.smooth.tolist() == curve.series.y.tolist()
-    panel.log.setChecked(True)
+    qtbot.keyClick(panel.log, Qt.Key.Key_Space)
     assert panel.plots["loss"].log
+    assert not panel.plots["speed"].log
+    qtbot.keyClick(panel.log, Qt.Key.Key_Space)
+    assert not panel.plots["loss"].log
+    assert panel.plots["gradient"].log, "what is logarithmic by nature stays so"
+    panel.window_choice.setCurrentIndex(panel.window_choice.findData(50))
+    panel.plots["loss"].refresh()
+    assert panel.plots["loss"].canvas.view.viewRange()[0][0] == 150
+
+
+def test_time_in_which_nothing_ran_is_not_drawn(panel: MonitorPanel) -> None:
+    bus = panel._services.bus
+    for start in (100.0, 9_000.0):
+        job = fake_job("chat", started_at=start)
+        bus.job_started.emit(job)
+        bus.events.emit([Event(metrics={"cache_bytes": 1.0}, at=start + i) for i in (1, 2)])
+        bus.job_finished.emit(job)
+    series = panel.plots["cache"].curve("cache_bytes").series  # type: ignore[union-attr]
+    assert series.x.tolist() == [1.0, 2.0, 2.0, 4.0, 5.0]
+    assert [math.isnan(y) for y in series.y] == [False, False, True, False, False], "and two replies are not one line"
+
+
+def test_drawing_takes_a_small_share_of_the_time(panel: MonitorPanel, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chart that costs 20 ms to draw waits 400 ms before it is drawn again."""
+    qtbot.waitUntil(lambda: not panel._clock.isActive(), timeout=3000)
+    now = [1000.0]
+    monkeypatch.setattr("ui.panels.monitor.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr(type(panel.plots["loss"]), "cost_seconds", 0.020)
+    panel._next_draw = 0.0
+    drawn = 0
+    for i in range(100):  # five seconds of the clock
+        panel._services.bus.events.emit([step(i, loss=1.0)])
+        dirty = panel.plots["loss"].dirty
+        panel._tick()
+        drawn += dirty and not panel.plots["loss"].dirty
+        now[0] += CLOCK_MS / 1000
+    assert 10 <= drawn <= 14
+
+
+def test_only_what_can_be_seen_is_drawn(panel: MonitorPanel, qtbot: QtBot) -> None:
+    train(panel, "run")
+    panel._services.bus.events.emit([step(1, loss=3.0, learning_rate=1e-4)])
+    qtbot.waitUntil(lambda: not panel._clock.isActive(), timeout=3000)
+    assert not panel.plots["loss"].dirty
+    assert panel.plots["rate"].dirty
+    panel.hide()
+    panel._services.bus.events.emit([step(2, loss=2.0)])
+    assert not panel._clock.isActive()
+    panel.show()
+    assert panel._clock.isActive()
+
+
+@pytest.mark.parametrize("kind", FILE_KINDS)
+def test_every_chart_with_values_is_saved(panel: MonitorPanel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    train(panel, "run")
+    panel._services.bus.events.emit([step(i, loss=3.0, learning_rate=1e-4) for i in range(10)])
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(tmp_path))
+    written = panel.ask_export(kind)
+    assert sorted(p.name for p in written) == [f"loss.{kind}", f"rate.{kind}"]
+    assert all(p.stat().st_size > 100 for p in written)
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: "")
+    assert panel.ask_export(kind) == []
+
+
+def test_every_control_has_a_name(panel: MonitorPanel) -> None:
+    train(panel, "one")
+    train(panel, "two")
+    for kind in (QAbstractButton, QComboBox, QSlider, LivePlot):
+        for widget in panel.findChildren(kind):
+            if widget.focusPolicy() != Qt.FocusPolicy.NoFocus or isinstance(widget, LivePlot):
+                assert QAccessible.queryAccessibleInterface(widget).text(QAccessible.Text.Name), widget

@@ -415,7 +415,8 @@ def test_the_table_has_every_value_of_every_run(make_plot: MakePlot, tmp_path: P
     rows = list(csv.DictReader(io.StringIO((tmp_path / "loss.csv").read_text("utf-8"))))
     assert list(rows[0]) == ["run", "metric", "unit", "step", "value", "smoothed"]
     assert [(r["run"], r["metric"], r["step"], r["value"]) for r in rows] == [
-        ("a", "loss", "1", "4.0"), ("a", "loss", "3", "1.0"), ("b", "loss", "1", "4.0"), ("b", "loss", "3", "1.0"), ("b", "eval_loss", "3", "2.5"),
+        ("a", "loss", "1", "4.0"), ("a", "loss", "3", "1.0"), ("b", "loss", "1", "4.0"), ("b", "loss", "3", "1.0"),
+        ("b", "eval_loss", "3", "2.5"),
     ]  # fmt: skip
     assert float(rows[1]["smoothed"]) == pytest.approx(2.0)
     assert rows[-1]["smoothed"] == ""

@@ -443,8 +443,10 @@ class LivePlot(QWidget):
         self.hover.hide()
         for tool in shown:
             tool.hide()
-        self.layout().activate()
         self._restyle(ratio)
+        self.refresh(force=True)
+        for layout in (self.legend.layout(), self.layout()):  # room for the newest values, now rather than with the next event
+            layout.activate()
         self.refresh(force=True)
         try:
             yield
