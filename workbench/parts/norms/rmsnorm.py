@@ -52,7 +52,9 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(fill(width, device=device, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        gain = self.weight.float() + 1.0 if self.unit_offset else self.weight  # 1 + g in bfloat16 would lose g below 0.004
+        gain: Tensor = self.weight
+        if self.unit_offset:  # added in float32 at least: 1 + g in bfloat16 would lose g below 0.004
+            gain = gain.to(torch.promote_types(gain.dtype, torch.float32)) + 1.0
         if x.numel() == gain.numel() and x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled():
             return self._one(x, gain)
         if x.dtype == gain.dtype:
