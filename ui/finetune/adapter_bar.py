@@ -9,8 +9,9 @@ from PySide6.QtGui import QFontMetrics
 from PySide6.QtWidgets import QLabel, QSlider, QVBoxLayout, QWidget
 
 from ui import icons
-from ui.finetune.bits import Button, line_of
+from ui.finetune.bits import line_of
 from ui.theme import SMALL, Theme, tabular
+from ui.widgets.button import Button
 from ui.widgets.labels import ElidingLabel
 
 MOST: Final = 1.5

@@ -9,8 +9,9 @@ from PySide6.QtWidgets import QProgressBar, QSizePolicy, QVBoxLayout, QWidget
 
 from ui import icons
 from ui.actions import ActionRegistry
-from ui.finetune.bits import Button, Muted
+from ui.finetune.bits import Muted
 from ui.theme import SMALL, Theme
+from ui.widgets.button import Button
 from ui.widgets.labels import ElidingLabel
 from workbench.core.format import bytes_text, count_text
 

@@ -54,6 +54,7 @@ class ConfigForm(QWidget):
         self._value = config_type() if value is None else value
         self._baseline: Any = None
         self._problems: list[Problem] = []
+        self._refused: list[Problem] = []
         self._states: dict[str, tuple[bool, str]] = {}
         self._hovered: FieldRow | None = None
         self._edited: FieldRow | None = None
@@ -63,7 +64,7 @@ class ConfigForm(QWidget):
         self._layout = QVBoxLayout(self)
         self._layout.setContentsMargins(0, 0, 0, 0)
         self._layout.setSpacing(GRID // 2 if compact else GRID if _depth else 2 * GRID)
-        self.search = QLineEdit(placeholderText="Find a setting", clearButtonEnabled=True)
+        self.search = QLineEdit(self, placeholderText="Find a setting", clearButtonEnabled=True)
         self.search.setAccessibleName("Find a setting")
         self.search.textChanged.connect(self._filter)
         self.search.setVisible(searchable)
@@ -142,6 +143,7 @@ class ConfigForm(QWidget):
             raise TypeError(f"this form edits {self.config_type.__name__}, not {type(value).__name__}")
         self._value = value
         self._edited = None
+        self._refused = []
         self._show_all()
         self._check()
 
@@ -168,11 +170,11 @@ class ConfigForm(QWidget):
 
     def _take(self, values: dict[str, Any]) -> bool:
         """A new config with these values; True when it differs, after telling so."""
+        self._refused = []
         try:
             new = dataclasses.replace(self._value, **values)
         except WorkbenchError as error:
-            first = next(iter(values))
-            self._set_problems([Problem(first, error.message, error.hint or "")])
+            self._refused = [Problem(next(iter(values)), error.message, error.hint or "")]
             return False
         if new == self._value:
             return False
@@ -230,7 +232,8 @@ class ConfigForm(QWidget):
         self._set_problems(unreadable + [p for p in found if p.field not in texts])
 
     def _unreadable(self, prefix: str = "") -> list[Problem]:
-        found = []
+        """Texts that are no value, and values the config refused; both are not in `value`."""
+        found = [dataclasses.replace(p, field=prefix + p.field) for p in self._refused]
         for name, row in self.rows.items():
             if row.editor.error:
                 found.append(Problem(prefix + name, row.editor.error, f"It stays {plain_value(row.info, row.editor.value())} until then."))
@@ -395,24 +398,19 @@ class ConfigForm(QWidget):
         row.editor.stops()[0].setFocus(Qt.FocusReason.OtherFocusReason)
 
     def stops(self) -> list[QWidget]:
-        """Every widget Tab reaches, in the order on screen."""
+        """Every widget Tab reaches, headers included, in the order on screen."""
         found: list[QWidget] = []
         for row in self.rows.values():
+            for section in (*self.sections.values(), *self._inner.values()):
+                if section.header not in found and section.isAncestorOf(row):
+                    found.append(section.header)
             found += row.editor.stops()
         return found
 
     def _order_tabs(self) -> None:
         if self._nested:
             return
-        order: list[QWidget] = [self.search] if self.search.isVisibleTo(self) else []
-        headed: set[QWidget] = set()
-        for row in self.rows.values():
-            for section in (*self.sections.values(), *self._inner.values()):
-                if section.isAncestorOf(row) and section not in headed:
-                    headed.add(section)
-                    order.append(section.header)
-            order += row.editor.stops()
-        for first, second in pairwise(order):
+        for first, second in pairwise([self.search, *self.stops()]):
             QWidget.setTabOrder(first, second)
 
     @Slot(str)

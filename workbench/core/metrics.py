@@ -59,7 +59,7 @@ plot("speed", "Speed", "tokens/s", "tokens/s")
 plot("cache", "Cache memory", "bytes", "B")
 plot("gradient", "Gradient norm", "norm", "")
 plot("rate", "Learning rate", "rate", "")
-plot("memory", "Process memory", "bytes", "B")
+plot("memory", "Memory", "bytes", "B")
 
 LOSS = metric(
     MetricInfo(
@@ -113,9 +113,9 @@ CACHE_BYTES = metric(
 CACHE_ALLOCATED = metric(
     MetricInfo(
         "cache_allocated_bytes",
-        "KV cache, allocated",
+        "KV cache, reserved",
         "B",
-        "cache",
+        "memory",
         "Bytes of all tensors the cache holds, spare room included.",
         axis="time",
         better="lower",
