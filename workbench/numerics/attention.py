@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from workbench.numerics.blocked import blocked_attention, suits_blocks
+
 PADDING = -1
 """The position of a token that nobody may see."""
 
@@ -100,6 +102,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, frame: Frame) -> T
             return F.scaled_dot_product_attention(q, k, v, scale=scoring.scale, enable_gqa=heads != groups)
         short = scoring.window is None or k.shape[2] <= scoring.window
         if frame.start == 0 and scoring.causal and short:
+            if suits_blocks(q):
+                return blocked_attention(q, k, v, scoring.scale)
             return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scoring.scale, enable_gqa=heads != groups)
     mask: Tensor = frame.mask(scoring)
     if scoring.bias is not None:

@@ -79,18 +79,23 @@ class FusedCrossEntropy(torch.autograd.Function):
         wants_hidden, wants_weight = ctx.needs_input_grad[:2]
         grad_hidden = torch.empty_like(hidden, dtype=dtype) if wants_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wants_weight else None
-        size = max(1, CHUNK_ELEMENTS // weight.shape[0])
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        size = max(1, min(CHUNK_ELEMENTS // weight.shape[0], hidden.shape[0]))
         with torch.autocast(kind, enabled=False):
             matrix = weight.to(dtype)
+            # Two buffers for all chunks: fresh ones of this size cost more in page faults than the arithmetic does.
+            narrow = torch.empty(size, weight.shape[0], dtype=dtype, device=hidden.device)
+            wide = narrow if dtype == torch.float32 else torch.empty_like(narrow, dtype=torch.float32)
             for start in range(0, hidden.shape[0], size):
                 rows, wanted = hidden[start : start + size].to(dtype), targets[start : start + size, None]
-                logits = (rows @ matrix.t()).float()
-                norm = logits.logsumexp(1, keepdim=True)
-                total += (norm - logits.gather(1, wanted)).sum()
+                products, logits = narrow[: rows.shape[0]], wide[: rows.shape[0]]
+                logits.copy_(torch.mm(rows, matrix.t(), out=products))
+                top, right = logits.amax(1, keepdim=True), logits.gather(1, wanted)
+                mass = logits.sub_(top).exp_().sum(1, keepdim=True)
+                total += (top + mass.log() - right).sum()
                 if not (wants_hidden or wants_weight):
                     continue
-                change = logits.sub_(norm).exp_().scatter_add_(1, wanted, torch.full_like(norm, -1.0)).to(dtype)
+                change = products.copy_(logits.div_(mass).scatter_add_(1, wanted, torch.full_like(mass, -1.0)))
                 if grad_hidden is not None:
                     torch.mm(change, matrix, out=grad_hidden[start : start + size])
                 if grad_weight is not None:
