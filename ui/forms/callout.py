@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QEvent, QPoint, QRect, Qt
+from PySide6.QtCore import QEvent, QRect, Qt
 from PySide6.QtWidgets import QLabel, QWidget
 
 from ui.widgets.tones import colours_of
@@ -13,6 +13,7 @@ class Callout(QLabel):
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
+        self._form = parent
         self.setWordWrap(True)
         self.setTextFormat(Qt.TextFormat.PlainText)
         self.setMargin(5)
@@ -23,13 +24,12 @@ class Callout(QLabel):
     def show_at(self, line: QRect, text: str) -> None:
         """`line` is the field's place in the parent's coordinates."""
         self.setText(text)
-        width = self.parentWidget().width()
+        width = self._form.width()
         height = self.heightForWidth(width)
         top = line.bottom() + 2
-        if top + height > self.parentWidget().height() and line.top() - 2 - height >= 0:
+        if top + height > self._form.height() and line.top() - 2 - height >= 0:
             top = line.top() - 2 - height
-        self.setGeometry(QRect(QPoint(0, top), self.parentWidget().rect().bottomRight()).adjusted(0, 0, 0, 0))
-        self.resize(width, height)
+        self.setGeometry(0, top, width, height)
         self.show()
         self.raise_()
 

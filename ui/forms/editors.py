@@ -232,7 +232,7 @@ class NumberEditor(Editor):
         self.box.edited.connect(self._edited)
         self._row.addWidget(self.box)
 
-    def value(self) -> float:
+    def value(self) -> float | None:
         return self.box.number
 
     def set_value(self, value: Any) -> None:

@@ -20,6 +20,8 @@ LINE_POINTS = 500
 DASHED_POINTS = 250
 ROUGH = 20.0
 """A line that crosses its own range more often is drawn 1 px wide: a wide one would fill the picture, and costs ten times as much."""
+DOT, END_DOT = 5.0, 7.0
+"""Points across; unlike pens, symbols grow with the screen by themselves."""
 SPARSE = 40
 """Up to so many points every one gets a dot: validation losses are few."""
 
@@ -42,7 +44,7 @@ class CurveStyle:
 
 def pen_of(colour: QColor, width: float, dash: int, ratio: float) -> QPen:
     """A cosmetic pen: pyqtgraph draws its width in device pixels, so `ratio` (devicePixelRatio) must multiply it."""
-    pen = pg.mkPen(colour, width=width * ratio)
+    pen: QPen = pg.mkPen(colour, width=width * ratio)
     pattern = DASHES[dash % len(DASHES)]
     if pattern:
         pen.setDashPattern([max(p / width, 0.5) for p in pattern])
@@ -64,7 +66,6 @@ class Curve:
             view.addItem(item, ignoreBounds=True)
         self.shown = True
         self._pens = (QPen(), QPen())
-        self._mark: tuple[float, float] = (6.0, 1.0)
 
     def restyle(self, colours: Colours, ratio: float) -> None:
         colour = self.style.colour_in(colours)
@@ -73,7 +74,6 @@ class Curve:
         self.raw.setPen(pen_of(faint, 1.0, 0, ratio))
         self._pens = (pen_of(colour, 2.0, self.style.dash, ratio), pen_of(colour, 1.0, self.style.dash, ratio))
         self.line.setPen(self._pens[0])
-        self._mark = (6.0, ratio)
         self.dots.setSymbol(self.style.symbol)
         self.dots.setBrush(pg.mkBrush(colour))
         self.dots.setPen(pg.mkPen(colours.base, width=ratio))
@@ -114,10 +114,9 @@ class Curve:
 
     def _draw_dots(self, x: Floats, raw: Floats, log: bool) -> None:
         """A dot on every point of a sparse curve, else on the newest alone."""
-        size, ratio = self._mark
         if not self.smoothed and len(x) <= SPARSE:
             finite = np.isfinite(raw)
-            self.dots.setData(x[finite], raw[finite], size=(size - 1) * ratio)
+            self.dots.setData(x[finite], raw[finite], size=DOT)
             return
         if not len(self.series):
             self.dots.setData([], [])
@@ -125,7 +124,7 @@ class Curve:
         values = self.series.smooth if self.smoothed else self.series.y
         last = scaled(values[-1:], log)
         inside = len(x) and self.series.x[-1] == x[-1] and np.isfinite(last[0])
-        self.dots.setData(self.series.x[-1:] if inside else [], last if inside else [], size=(size + 1) * ratio)
+        self.dots.setData(self.series.x[-1:] if inside else [], last if inside else [], size=END_DOT)
 
 
 @dataclass

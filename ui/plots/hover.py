@@ -36,7 +36,7 @@ class Hover(QObject):
 
     def __init__(self, widget: pg.PlotWidget, curves: Callable[[], Sequence[Curve]], axis: str, over: QWidget) -> None:
         super().__init__(widget)
-        self._widget, self._curves, self._axis = widget, curves, axis
+        self._widget, self._curves, self._axis, self._over = widget, curves, axis, over
         self._view: pg.ViewBox = widget.getPlotItem().getViewBox()
         self.line = pg.InfiniteLine(angle=90, movable=False)
         self.line.setZValue(1000)
@@ -100,7 +100,7 @@ class Hover(QObject):
 
     def _fill(self, at: float, readings: Sequence[tuple[Curve, int]]) -> None:
         """With averages, if the box then still fits the plot."""
-        room = self.box.parentWidget().width()
+        room = self._over.width()
         averaged = any(c.smoothed for c, _ in readings)
         self.box.setText(self._text(at, readings, averaged))
         if averaged and self.box.sizeHint().width() > room:
@@ -128,7 +128,7 @@ class Hover(QObject):
 
     def _place(self, at: float) -> None:
         """Beside the line, on the side with more room, inside the widget."""
-        over = self.box.parentWidget()
+        over = self._over
         inside = self._widget.mapFromScene(self._view.mapViewToScene(QPointF(at, 0.0)))
         x = self._widget.mapTo(over, inside).x()
         width = self.box.width()

@@ -19,7 +19,8 @@ class LegendBox(QCheckBox):
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
-        self._colour, self._dash, self._marker = QColor(), 0, None
+        self._colour, self._dash = QColor(), 0
+        self._marker: int | None = None
         self._value = ""
         self._value_width = 0
         self.setChecked(True)
