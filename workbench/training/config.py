@@ -27,7 +27,7 @@ class TrainConfig:
         help="Passes over the data when no number of steps is given.",
     )  # fmt: skip
     learning_rate: float = setting(
-        5e-4, label="Learning rate", group="Optimizer", minimum=1e-8, maximum=10.0, log=True,
+        1e-3, label="Learning rate", group="Optimizer", minimum=1e-8, maximum=10.0, log=True,
         help="Size of each update at its peak; LoRA wants about ten times the rate of full fine-tuning, usually 1e-4 to 1e-3.",
     )  # fmt: skip
     per_device_train_batch_size: int = setting(
