@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from workbench.numerics.lean import gated
 from workbench.parts.linear import Joined, Joint, Linear
 from workbench.parts.mlps.base import MLPS
 from workbench.parts.mlps.plain import Activation
@@ -28,9 +28,7 @@ class GatedMLP(Joined):
     def forward(self, x: Tensor) -> Tensor:
         joint = self.joint(x, self.gate_proj, self.up_proj)
         gate, up = (self.gate_proj(x), self.up_proj(x)) if joint is None else joint.chunk(2, -1)
-        opened = self.activation(gate)
-        opened = opened * up if torch.is_grad_enabled() else opened.mul_(up)
-        out: Tensor = self.down_proj(opened)
+        out: Tensor = self.down_proj(gated(self.activation, gate, up))
         return out
 
 
