@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from PySide6.QtCore import QEvent, QSize, Qt
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QLabel, QSizePolicy, QToolButton
 
 from ui import icons
@@ -30,14 +31,38 @@ class WrappingLabel(QLabel):
         super().__init__(text, wordWrap=True, textFormat=Qt.TextFormat.PlainText)
         self._muted = muted
         self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+        # As high as its width asks, told as a fixed height: a scroll area does not ask its content for a height per width.
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.setFont(tabular(self.font()))
         self._tint()
+        self.fit()
+
+    def setText(self, text: str) -> None:
+        super().setText(text)
+        self.fit()
+
+    def fit(self) -> None:
+        """Take the height that the text needs at this width."""
+        height = max(super().heightForWidth(max(self.width(), 1)), 0)  # -1 without a text
+        if height != self.height() or height != self.minimumHeight():
+            self.setFixedHeight(height)
+
+    def hasHeightForWidth(self) -> bool:
+        return False
+
+    def heightForWidth(self, width: int) -> int:
+        return -1
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self.fit()
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
         if event.type() == QEvent.Type.PaletteChange:
             self._tint()
+        elif event.type() == QEvent.Type.FontChange:
+            self.fit()
 
     def _tint(self) -> None:
         sheet = f"color: {colours_of(self).muted};" if self._muted else ""

@@ -14,7 +14,6 @@ from ui.jobs.worker import JobFailure
 from ui.services import Services
 from ui.theme import LARGE, MEDIUM, SMALL, Theme, monospace
 from ui.widgets.button import Button
-from ui.widgets.flow import FlowLayout
 from workbench.core.format import bytes_text, duration_text
 
 EXAMPLES: Final = (
@@ -23,7 +22,7 @@ EXAMPLES: Final = (
     "Write a Python function that reverses a list.",
 )
 DETAILS_LINES: Final = 8
-CARD_WIDTH: Final = 560
+CARD_WIDTH: Final = 460
 
 
 class EmptyCard(QFrame):
@@ -36,7 +35,7 @@ class EmptyCard(QFrame):
         self.setObjectName("emptyCard")
         self._services = services
         self.setMaximumWidth(CARD_WIDTH)
-        self.title = QLabel(wordWrap=True, textFormat=Qt.TextFormat.PlainText)
+        self.title = WrappingLabel()
         self.title.setObjectName("title")
         self.words = WrappingLabel(muted=True)
         self.fetch_button = Button("Get the starter model", "Download it once, then load it.", primary=True)
@@ -63,7 +62,9 @@ class EmptyCard(QFrame):
         layout.addWidget(self.title)
         layout.addWidget(self.words)
         self._get = QWidget()
-        buttons = FlowLayout(self._get, MEDIUM)
+        buttons = QVBoxLayout(self._get)
+        buttons.setContentsMargins(0, 0, 0, 0)
+        buttons.setSpacing(MEDIUM)
         buttons.addWidget(self.fetch_button)
         buttons.addWidget(self.open_button)
         layout.addWidget(self._get)

@@ -166,6 +166,6 @@ class CodeBlock(QFrame):
         c: Colours = self._theme.colours
         self.setStyleSheet(
             f"#codeBlock {{ background: {c.code_background}; border: 1px solid {c.border}; border-radius: 4px; }}"
-            f"#codeBlock QPlainTextEdit {{ background: transparent; color: {c.text}; }}"
+            f"#codeBlock QPlainTextEdit {{ background: {c.code_background}; color: {c.text}; }}"
             f"#codeBlock #language, #codeBlock QToolButton {{ color: {c.muted}; }}"
         )

@@ -93,7 +93,7 @@ class Composer(QWidget):
         self.send_button = Button("Send", "", primary=True)
         self.send_button.setObjectName("chat.send")
         self.reason = WrappingLabel(muted=True)
-        self.help_button = Button("", "")
+        self.help_button = Button("Help", "")
         self._help_action = ""
         self._build()
         self.edit.send_wanted.connect(self._send)
@@ -113,7 +113,7 @@ class Composer(QWidget):
         line = QHBoxLayout(self._frame)
         line.setContentsMargins(MEDIUM, SMALL, SMALL, SMALL)
         line.setSpacing(MEDIUM)
-        line.addWidget(self.edit, 1)
+        line.addWidget(self.edit, 1, Qt.AlignmentFlag.AlignVCenter)
         line.addWidget(self.send_button, 0, Qt.AlignmentFlag.AlignBottom)
         self._why = QWidget()
         why = QHBoxLayout(self._why)
@@ -134,7 +134,8 @@ class Composer(QWidget):
         self._why.setVisible(bool(obstacle))
         self.reason.setText(obstacle)
         self.help_button.setVisible(bool(help_action))
-        self.help_button.set_words(help_text, obstacle)
+        if help_text:
+            self.help_button.set_words(help_text, obstacle)
         self.edit.setEnabled(not obstacle)
         if had_focus and not obstacle:
             self.edit.setFocus()
@@ -198,6 +199,6 @@ class Composer(QWidget):
         c = self._services.theme.colours
         self.setStyleSheet(
             f"#composerFrame {{ background: {c.base}; border: 1px solid {c.border}; border-radius: 6px; }}"
-            f"#chat\\.composer {{ background: transparent; color: {c.text}; }}"
+            f"#chat\\.composer {{ background: transparent; color: {c.text}; placeholder-text-color: {c.muted}; }}"
             f"#chat\\.composer:disabled {{ color: {c.disabled}; }}"
         )

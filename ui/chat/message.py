@@ -92,7 +92,7 @@ class MessageWidget(QFrame):
         head.addWidget(self.tools)
         layout = QVBoxLayout(self)
         side = MEDIUM + SMALL
-        layout.setContentsMargins(side, SMALL, SMALL, MEDIUM)
+        layout.setContentsMargins(side, SMALL, SMALL, MEDIUM if self.role == "assistant" else SMALL)
         layout.setSpacing(SMALL)
         layout.addLayout(head)
         inner = QVBoxLayout(spacing=SMALL)
@@ -172,7 +172,7 @@ class MessageWidget(QFrame):
         if block.kind == "code":
             widget = CodeBlock(self._theme)
         else:
-            widget = TextBlock("Your message" if self.role == "user" else "Text of the reply", plain=self.role == "user")
+            widget = TextBlock("Your message" if self.role == "user" else "Text of the reply", self._theme, plain=self.role == "user")
             widget.link_wanted.connect(self.link_wanted)
         self._widgets.append(widget)
         self._blocks.addWidget(widget)

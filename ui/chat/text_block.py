@@ -23,8 +23,7 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QFrame, QSizePolicy, QTextBrowser
 
 from ui.chat.blocks import readable
-from ui.theme import GRID
-from ui.widgets.tones import colours_of
+from ui.theme import GRID, Theme
 
 _FEATURES: Final = QTextDocument.MarkdownFeature.MarkdownDialectGitHub | QTextDocument.MarkdownFeature.MarkdownNoHTML
 _LINE_HEIGHT: Final = 130.0
@@ -37,8 +36,9 @@ class TextBlock(QTextBrowser):
     link_wanted = Signal(QUrl)
     """QUrl."""
 
-    def __init__(self, name: str, *, plain: bool = False) -> None:
+    def __init__(self, name: str, theme: Theme, *, plain: bool = False) -> None:
         super().__init__()
+        self._theme = theme
         self._plain = plain
         self._source = ""
         self._waiting = False
@@ -75,7 +75,7 @@ class TextBlock(QTextBrowser):
 
     def retint(self) -> None:
         """Draw again in the colours of another theme; only links, tables and rules have any of their own."""
-        if any(mark in self._source for mark in ("](", "://", "|", "`", "---")):
+        if any(mark in self._source for mark in ("](", "://", "|", "`", "---", ">")):
             self._render()
 
     def _render(self) -> None:
@@ -113,11 +113,13 @@ class TextBlock(QTextBrowser):
 
     def _style(self, document: QTextDocument) -> None:
         """Headings that do not shout, tables with lines, code that stands out."""
-        c = colours_of(self)
+        c = self._theme.colours  # the palette of a widget under a style sheet follows later
         block = document.begin()
         first = True
         while block.isValid():
             level = block.blockFormat().headingLevel()
+            if block.blockFormat().intProperty(QTextBlockFormat.Property.BlockQuoteLevel):
+                self._style_quote(QTextCursor(block), c.muted)
             if level or first:
                 cursor = QTextCursor(block)
                 margins = QTextBlockFormat()
@@ -137,6 +139,14 @@ class TextBlock(QTextBrowser):
             for frame in document.rootFrame().childFrames():
                 if isinstance(frame, QTextTable):
                     self._style_table(frame, c.border, c.raised)
+
+    @staticmethod
+    def _style_quote(cursor: QTextCursor, colour: str) -> None:
+        cursor.movePosition(QTextCursor.MoveOperation.EndOfBlock, QTextCursor.MoveMode.KeepAnchor)
+        quiet = QTextCharFormat()
+        quiet.setForeground(QBrush(QColor(colour)))
+        quiet.setFontItalic(True)
+        cursor.mergeCharFormat(quiet)
 
     @staticmethod
     def _style_code(document: QTextDocument, ground: str) -> None:

@@ -74,7 +74,13 @@ class TranscriptView(QScrollArea):
         self._layout.setContentsMargins(LARGE, MEDIUM, LARGE, LARGE)
         self._layout.setSpacing(MEDIUM)
         self._layout.addStretch(1)
-        self._layout.addWidget(self.empty, 0, Qt.AlignmentFlag.AlignHCenter)
+        self._card_row = QWidget()
+        middle = QHBoxLayout(self._card_row)
+        middle.setContentsMargins(0, 0, 0, 0)
+        middle.addStretch(1)
+        middle.addWidget(self.empty, 1000)
+        middle.addStretch(1)
+        self._layout.addWidget(self._card_row)
         self._layout.addStretch(1)
         self._layout.addWidget(self.earlier, 0, Qt.AlignmentFlag.AlignHCenter)
         self._layout.addWidget(self.error)
@@ -230,7 +236,7 @@ class TranscriptView(QScrollArea):
     def _arrange(self) -> None:
         """The card only when there is nothing else; the stretch above and below it only then."""
         empty = not self.messages and self.error.isHidden()
-        self.empty.setVisible(empty)
+        self._card_row.setVisible(empty)
         self._layout.setStretch(0, int(empty))
         self._layout.setStretch(2, int(empty))
         self.earlier.setVisible(self._hidden > 0)
