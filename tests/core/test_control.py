@@ -54,6 +54,17 @@ def test_stop_wakes_a_paused_job_and_says_whether_to_save(control: Control, save
     assert (control.stopping, control.paused, control.save_on_stop) == (True, False, save)
 
 
+def test_a_stop_wakes_at_once_not_at_the_next_look(control: Control) -> None:
+    control.pause()
+    thread = threading.Thread(target=control.wait_while_paused, args=(None, 60.0), daemon=True)
+    thread.start()
+    control.stop()
+    thread.join(SOON)
+    slept_on = thread.is_alive()
+    control._go.set()
+    assert not slept_on
+
+
 def test_a_stopped_job_is_not_paused_again(control: Control) -> None:
     control.stop()
     control.pause()

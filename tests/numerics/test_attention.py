@@ -232,6 +232,20 @@ def test_padding_queries_give_zeros_even_beside_nan(name: str) -> None:
     assert torch.equal(attend(q, k2, v2, scoring, left_padded([5, 2], 5, 5)), out)
 
 
+@pytest.mark.parametrize("rubbish", [float("nan"), 3.0])
+def test_padding_queries_give_zeros_whatever_the_kernel_says(monkeypatch: pytest.MonkeyPatch, rubbish: float) -> None:
+    """Kernels differ in what a row that sees nothing yields: zeros, the mean of the values, not a number."""
+    kernel = F.scaled_dot_product_attention
+
+    def other_kernel(*args: Any, attn_mask: Tensor, **options: Any) -> Tensor:
+        return kernel(*args, attn_mask=attn_mask, **options).masked_fill(~attn_mask.any(-1, keepdim=True), rubbish)
+
+    q, k, v = qkv(2, 4, 2, 5, 5)
+    wanted = attend(q, k, v, Scoring(scale=1.0), left_padded([5, 2], 5, 5))
+    monkeypatch.setattr(attention.F, "scaled_dot_product_attention", other_kernel)
+    assert torch.equal(attend(q, k, v, Scoring(scale=1.0), left_padded([5, 2], 5, 5)), wanted)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_stay_finite_where_a_query_sees_nothing(name: str) -> None:
     q, k, v = (t.requires_grad_() for t in qkv(2, 4, 2, 5, 5))
