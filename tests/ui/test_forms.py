@@ -1,5 +1,6 @@
 """Forms: every kind of field there and back, problems at their field, and nothing said that no person did."""
 
+# long: one widget, every kind of field; cutting it apart would part the cases from their fixtures
 from __future__ import annotations
 
 import dataclasses

@@ -1,5 +1,6 @@
 """Live plots: values in, curves out; the figure, the table and the words for assistive tools agree with them."""
 
+# long: one widget and its fixtures
 from __future__ import annotations
 
 import csv

@@ -8,7 +8,7 @@ from workbench.core.fields import Option, Problem, field_problems, pick, setting
 from workbench.training.schedule import SCHEDULES
 
 DTYPES = (
-    Option("auto", "Automatic", "bfloat16 where the hardware multiplies it, float32 elsewhere."),
+    Option("auto", "Automatic", "Uses bfloat16 where the hardware multiplies it, float32 elsewhere."),
     Option("float32", "float32", "Exact and slow."),
     Option("bfloat16", "bfloat16", "Products in bfloat16; trained parameters, sums and the loss stay float32."),
 )
