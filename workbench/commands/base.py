@@ -135,13 +135,13 @@ def _plain(value: Any) -> Any:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Rows with the same keys as aligned text columns; numbers to the right."""
+    """Rows as aligned text columns, numbers to the right; a key that a row lacks leaves its place empty."""
     if not rows:
         return ""
-    heads = list(rows[0])
+    heads = list(dict.fromkeys(key for row in rows for key in row))
     texts = [[str(row.get(h, "")) for h in heads] for row in rows]
     widths = [max(len(h), *(len(t[i]) for t in texts)) for i, h in enumerate(heads)]
-    right = [all(isinstance(row.get(h), (int, float)) for row in rows) for h in heads]
+    right = [all(isinstance(row.get(h, 0), (int, float)) for row in rows) for h in heads]
     lines = []
     for line in [heads, *texts]:
         cells = (cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(line, widths, right, strict=True))
