@@ -9,7 +9,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QWidget
 from pytestqt.qtbot import QtBot
@@ -32,6 +31,7 @@ class Script:
         self.pieces: list[str] = ["Hello", " there", "!"]
         self.gate: threading.Event | None = None
         self.error: Exception | None = None
+        self.fails_at = 1
         self.asked: list[ChatRequest] = []
 
     def reply(self, request: ChatRequest, control: Control) -> Generator[Any, None, Reply]:
@@ -40,7 +40,7 @@ class Script:
         for index, piece in enumerate(self.pieces):
             if control.stopping:
                 break
-            if self.error is not None and index == 1:
+            if self.error is not None and index == self.fails_at:
                 raise self.error
             said.append(piece)
             yield TokenEvent(id=index, text=piece, logprob=-0.1, ms=1.0, cache_bytes=1000 * (index + 1), index=index)
@@ -56,13 +56,8 @@ class Script:
         return Reply(conversation=request.conversation.add("assistant", result.text, {**figures, **more}), result=result, cached=True)
 
 
-@pytest.fixture
-def script(tmp_path: Path) -> Script:
-    return Script(tmp_path)
-
-
-@pytest.fixture
-def panel(services: Services, script: Script, qtbot: QtBot) -> Iterator[ChatPanel]:
+def open_panel(services: Services, script: Script, qtbot: QtBot) -> Iterator[ChatPanel]:
+    """A shown panel on `script`; at the end nothing runs any more."""
     panel = ChatPanel(services)
     qtbot.addWidget(panel)
     panel.resize(760, 600)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,47 +13,10 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QWidget
 from pytestqt.qtbot import QtBot
 
+from tests.ui.chat_fakes import Script, composer, open_panel, say
 from ui.panels.chat import ChatPanel
 from ui.services import Services
-from workbench.core.control import Control
 from workbench.core.errors import DataError
-from workbench.generation import GenerationResult, Reply, TokenEvent
-from workbench.requests import ChatRequest
-
-
-class Script:
-    """A session that answers with given pieces, as slowly as a test lets it."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.compute = SimpleNamespace(label="CPU", reason="float32", dtype="torch.float32")
-        self.model: Any = SimpleNamespace(name="scripted", context=512, chat=True, parameters=1, path=home, config=None)
-        self.adapter = None
-        self.pieces: list[str] = ["Hello", " there", "!"]
-        self.gate: threading.Event | None = None
-        self.error: Exception | None = None
-        self.asked: list[ChatRequest] = []
-
-    def reply(self, request: ChatRequest, control: Control) -> Generator[Any, None, Reply]:
-        self.asked.append(request)
-        said: list[str] = []
-        for index, piece in enumerate(self.pieces):
-            if control.stopping:
-                break
-            if self.error is not None and index == 1:
-                raise self.error
-            said.append(piece)
-            yield TokenEvent(id=index, text=piece, logprob=-0.1, ms=1.0, cache_bytes=1000 * (index + 1), index=index)
-            while self.gate is not None and index == 1 and not self.gate.is_set() and not control.stopping:
-                time.sleep(0.005)
-        result = GenerationResult(
-            text="".join(said), ids=tuple(range(len(said))), stop_reason="stopped" if control.stopping else "eos", prompt_tokens=9,
-            reused_tokens=4, new_tokens=len(said), first_token_ms=12.0, tokens_per_second=30.0, cache_bytes=3000,
-            peak_memory_bytes=1, seed=1,
-        )  # fmt: skip
-        figures = {"cached": True, "tokens_per_second": 30.0, "first_token_ms": 12.0, "cache_bytes": 3000, "prompt_tokens": 9}
-        more = {"reused_tokens": 4, "new_tokens": len(said), "stop_reason": result.stop_reason, "seed": 1}
-        return Reply(conversation=request.conversation.add("assistant", result.text, {**figures, **more}), result=result, cached=True)
 
 
 @pytest.fixture
@@ -64,30 +26,7 @@ def script(tmp_path: Path) -> Script:
 
 @pytest.fixture
 def panel(services: Services, script: Script, qtbot: QtBot) -> Iterator[ChatPanel]:
-    panel = ChatPanel(services)
-    qtbot.addWidget(panel)
-    panel.resize(760, 600)
-    services.session = script
-    services.bus.engine_ready.emit(script)
-    services.bus.model_changed.emit(script.model)
-    with qtbot.waitExposed(panel):
-        panel.show()
-    yield panel
-    services.jobs.shutdown(save=False)
-    qtbot.waitUntil(lambda: not services.jobs.jobs, timeout=5000)
-
-
-def composer(panel: ChatPanel) -> Any:
-    return panel.findChild(QWidget, "chat.composer")
-
-
-def say(panel: ChatPanel, qtbot: QtBot, text: str, wait: bool = True) -> None:
-    edit = composer(panel)
-    edit.setFocus()
-    qtbot.keyClicks(edit, text)
-    qtbot.keyClick(edit, Qt.Key.Key_Return)
-    if wait:
-        qtbot.waitUntil(lambda: not panel._services.jobs.jobs, timeout=5000)
+    yield from open_panel(services, script, qtbot)
 
 
 def test_enter_sends_and_the_reply_streams_whole(panel: ChatPanel, script: Script, qtbot: QtBot) -> None:
@@ -144,8 +83,14 @@ def test_a_new_chat_is_empty(panel: ChatPanel, script: Script, qtbot: QtBot) -> 
 def test_an_error_is_said_and_the_chat_goes_on(panel: ChatPanel, script: Script, qtbot: QtBot) -> None:
     script.error = DataError("The conversation is too long.", hint="Start a new chat.")
     say(panel, qtbot, "hi")
+    card = panel.view.error
+    assert card.isVisible()
+    assert (card.text.text(), card.hint.text()) == ("The conversation is too long.", "Start a new chat.")
+    assert "DataError" in card.details.toPlainText()
+    assert panel.last_reply_text == "Hello", "what was written before the error is kept"
     script.error = None
     say(panel, qtbot, "again")
+    assert not card.isVisible()
     assert panel.last_reply_text == "Hello there!"
 
 
@@ -186,3 +131,134 @@ def test_without_a_model_the_card_offers_the_starter(services: Services, script:
     panel.show()
     texts = [b.text() for b in panel.findChildren(QWidget) if hasattr(b, "text") and callable(b.text) and b.isVisible()]
     assert any("starter model" in t for t in texts)
+
+
+def test_send_is_stop_while_a_reply_is_written(panel: ChatPanel, script: Script, qtbot: QtBot) -> None:
+    script.gate = threading.Event()
+    button: Any = panel.findChild(QWidget, "chat.send")
+    assert not button.isEnabled()
+    say(panel, qtbot, "go", wait=False)
+    assert button.text() == "Stop"
+    qtbot.waitUntil(lambda: panel.view.messages[-1].text == "Hello there", timeout=5000)
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: button.text() == "Send", timeout=5000)
+    assert "stopped" in panel.view.messages[-1].badge.text()
+
+
+def test_the_badge_says_what_was_measured(panel: ChatPanel, script: Script, qtbot: QtBot) -> None:
+    say(panel, qtbot, "hi")
+    assert panel.view.messages[-1].badge.text() == ("30.0 tok/s · first token 12 ms · cache 3.0 kB · cached · 4 tokens reused · finished")
+    assert panel.header.meter.label.full_text == "12 of 512 tokens (2 %)"
+
+
+def test_versions_can_be_looked_through(panel: ChatPanel, script: Script, qtbot: QtBot) -> None:
+    say(panel, qtbot, "hi")
+    script.pieces = ["Other"]
+    qtbot.mouseClick(panel.view.messages[-1].again_button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: panel.last_reply_text == "Other" and not panel.controller.generating, timeout=5000)
+    shown = panel.view.messages[-1]
+    assert shown.version.text() == "2/2"
+    assert not shown.forth_button.isEnabled()
+    qtbot.mouseClick(shown.back_button, Qt.MouseButton.LeftButton)
+    assert panel.last_reply_text == "Hello there!"
+    assert panel.view.messages[-1].version.text() == "1/2"
+
+
+def test_an_edited_message_begins_a_branch(panel: ChatPanel, script: Script, qtbot: QtBot) -> None:
+    say(panel, qtbot, "first")
+    say(panel, qtbot, "second")
+    qtbot.mouseClick(panel.view.messages[0].edit_button, Qt.MouseButton.LeftButton)
+    field = panel.view.messages[0].editor
+    assert field is not None
+    assert field.toPlainText() == "first"
+    qtbot.keyClicks(field, "changed")
+    qtbot.keyClick(field, Qt.Key.Key_Return)
+    qtbot.waitUntil(lambda: not panel._services.jobs.jobs, timeout=5000)
+    assert [m.text for m in panel.view.messages] == ["changed", "Hello there!"]
+    assert panel.controller.conversation.versions(0) == (1, 2)
+    qtbot.mouseClick(panel.view.messages[0].back_button, Qt.MouseButton.LeftButton)
+    assert [m.text for m in panel.view.messages] == ["first", "Hello there!", "second", "Hello there!"]
+
+
+def test_an_edit_can_be_left(panel: ChatPanel, script: Script, qtbot: QtBot) -> None:
+    say(panel, qtbot, "first")
+    qtbot.keyClick(composer(panel), Qt.Key.Key_Up)
+    field = panel.view.messages[0].editor
+    assert field is not None
+    qtbot.keyClick(field, Qt.Key.Key_Escape)
+    assert panel.view.messages[0].editor is None
+    assert len(script.asked) == 1
+
+
+def test_a_message_without_an_answer_is_replaced_by_the_next(panel: ChatPanel, script: Script, qtbot: QtBot) -> None:
+    script.pieces, script.error, script.fails_at = ["x"], DataError("No."), 0
+    say(panel, qtbot, "too long")
+    script.error = None
+    say(panel, qtbot, "shorter")
+    assert [m.content for m in script.asked[-1].conversation.messages] == ["shorter"]
+
+
+def test_the_settings_shown_are_those_of_the_next_message(panel: ChatPanel, script: Script, qtbot: QtBot) -> None:
+    panel.header.settings_button.click()
+    panel.drawer.system.setPlainText("Be brief.")
+    assert panel.drawer.form is not None
+    panel.drawer.form.reset()
+    panel.header.cache.click()
+    say(panel, qtbot, "hi")
+    request = script.asked[-1]
+    assert request.conversation.system == "Be brief."
+    assert request.generation == panel.drawer.form.value
+    assert request.cache.use_cache is False
+    panel._services.runtime.set_use_cache(True)
+    assert panel.header.cache.isChecked()
+
+
+def test_without_a_model_the_composer_says_so_and_helps(panel: ChatPanel, script: Script, services: Services) -> None:
+    script.model = None
+    services.bus.model_changed.emit(None)
+    assert panel.composer.reason.text() == "Load a model first."
+    assert panel.composer.help_button.isVisible()
+    assert not composer(panel).isEnabled()
+
+
+def test_an_adapter_is_named_with_its_strength(panel: ChatPanel, services: Services, script: Script) -> None:
+    from workbench.requests import AdapterState
+
+    services.bus.adapter_changed.emit((AdapterState("pirate", Path("x"), 0.5),))
+    assert panel.header.adapter.isVisible()
+    assert panel.header.adapter.text() == "pirate ×0.5"
+    services.bus.adapter_changed.emit(())
+    assert not panel.header.adapter.isVisible()
+
+
+@pytest.mark.parametrize(("used", "level"), [(300, ""), (340, "amber"), (440, "red")])
+def test_the_context_meter_warns_in_words_too(panel: ChatPanel, used: int, level: str) -> None:
+    panel.header.meter.show_use(used, 512)
+    assert panel.header.meter.level == level
+    assert (" – " in panel.header.meter.label.full_text) == bool(level)
+
+
+def test_export_writes_both_kinds(panel: ChatPanel, script: Script, qtbot: QtBot, tmp_path: Path) -> None:
+    from ui.chat.transcript import Chat
+
+    say(panel, qtbot, "hi")
+    panel.controller.export(tmp_path / "a.md")
+    assert "## You\n\nhi" in (tmp_path / "a.md").read_text(encoding="utf-8")
+    panel.controller.export(tmp_path / "a.json")
+    assert Chat.read(tmp_path / "a.json").conversation == panel.controller.conversation
+
+
+def test_a_damaged_chat_is_told_and_kept(services: Services, script: Script, qtbot: QtBot, tmp_path: Path) -> None:
+    (tmp_path / "chats").mkdir()
+    broken = tmp_path / "chats" / "20260101-000000.json"
+    broken.write_text("{", encoding="utf-8")
+    posted: list[Any] = []
+    services.notify.posted.connect(posted.append)
+    panel = ChatPanel(services)
+    qtbot.addWidget(panel)
+    services.session = script
+    services.bus.engine_ready.emit(script)
+    qtbot.waitUntil(lambda: bool(posted), timeout=5000)
+    assert "could not be restored" in posted[0].text
+    assert broken.exists()
+    assert panel.controller.conversation.turns == ()

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from PySide6.QtCore import QObject, QTimer, Signal, Slot
+from PySide6.QtCore import QCoreApplication, QObject, QTimer, Signal, Slot
 
 from ui.jobs.runner import Job
 from ui.jobs.worker import JobFailure
@@ -49,6 +49,9 @@ class ChatController(QObject):
         self._tokens = 0
         self._save_timer = QTimer(self, singleShot=True, interval=SAVE_AFTER_MS)
         self._save_timer.timeout.connect(self.save)
+        app = QCoreApplication.instance()
+        if app is not None:
+            app.aboutToQuit.connect(self.save)  # a setting changed in the last moment
         bus = services.bus
         bus.engine_ready.connect(self._on_engine)
         bus.engine_failed.connect(self._on_engine_failed)
