@@ -41,6 +41,15 @@ def test_it_does_not_matter_in_which_pieces_the_text_comes(cuts: list[int]) -> N
     assert splitter.blocks == whole.blocks
 
 
+@pytest.mark.parametrize("item", ["1. one", "12) twelve", "- one", "* one"])
+def test_a_list_after_a_full_block_is_not_torn_off_by_a_pause_in_its_mark(item: str) -> None:
+    text = "word " * 10 + "\n\n" + item + "\n"
+    splitter = BlockSplitter(chunk=10)
+    for end in range(1, len(text) + 1):
+        splitter.update(text[:end])
+    assert splitter.blocks == [Block("text", text)]
+
+
 def test_only_the_last_block_changes() -> None:
     text = "".join(f"Paragraph {i} " + "words " * 30 + "\n\n" for i in range(40))
     splitter = BlockSplitter()

@@ -12,7 +12,8 @@ CHUNK: Final = 1_200
 """Characters after which a text block ends at the next paragraph: what is drawn anew with every flush stays small."""
 
 _FENCE: Final = re.compile(r"^(?P<indent>[ \t]*)(?P<fence>`{3,}|~{3,})[ \t]*(?P<language>[\w+#.\-]*)[^`\n]*$")
-_CONTINUES: Final = re.compile(r"^(?:[ \t]|[-*+][ \t]|\d+[.)][ \t]|\||>)")
+_CONTINUES: Final = re.compile(r"^(?:[ \t]|[-*+](?:[ \t]|$)|\d+(?:[.)](?:[ \t]|$)|$)|\||>)")
+"""A line that belongs to the list, table or quote before it; so may one that has only just begun ("1" may become "1. ")."""
 _IMAGE: Final = re.compile(r"!\[([^\]\n]*)\]\(")
 _SPAN: Final = re.compile(r"(`[^`\n]*`)")
 
@@ -37,6 +38,7 @@ class BlockSplitter:
 
     def update(self, text: str) -> int:
         """Take the longer text; returns the index of the first block that may differ from before."""
+        text = text.replace("\r\n", "\n")
         first = max(len(self.blocks) - 1, 0)
         found = list(_scan(text[self._start :], self._chunk))
         self.blocks[first:] = [block for block, _ in found]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from typing import Any, Final
 
 from PySide6.QtCore import QEvent, Qt, QTimer, Slot
@@ -14,7 +16,9 @@ from ui.theme import MEDIUM, SMALL, Colours, Theme, monospace
 
 COPIED_MS: Final = 1_500
 LONGEST_COLOURED: Final = 60_000
-"""Characters; longer code stays plain rather than holding the window up."""
+"""Characters; longer code stays plain."""
+SLICE_S: Final = 0.006
+"""Colours are put on for so long at a time; 400 lines take about thirty slices, and the window goes on between them."""
 _ROLES: Final = (
     ("Comment", "muted"), ("Literal.String", "good"), ("Literal.Number", "warning"), ("Keyword", "accent_text"),
     ("Operator.Word", "accent_text"), ("Name.Decorator", "warning"), ("Name.Builtin", "accent_text"), ("Generic.Deleted", "error"),
@@ -22,7 +26,7 @@ _ROLES: Final = (
 )  # fmt: skip
 
 
-def _coloured(code: str, language: str) -> list[tuple[str, str]]:
+def _coloured(code: str, language: str) -> Iterator[tuple[str, str]]:
     """Pieces of the code with the role of their colour in `Colours`, "text" where it has none."""
     import pygments.lexers
     from pygments.token import string_to_tokentype
@@ -31,9 +35,14 @@ def _coloured(code: str, language: str) -> list[tuple[str, str]]:
     try:
         lexer: Any = pygments.lexers.get_lexer_by_name(language, stripnl=False, ensurenl=False)
     except ClassNotFound:
-        return [(code, "text")]
+        yield code, "text"
+        return
     kinds = [(string_to_tokentype(name), role) for name, role in _ROLES]
-    return [(piece, next((role for kind, role in kinds if token in kind), "text")) for token, piece in lexer.get_tokens(code)]
+    roles: dict[Any, str] = {}
+    for token, piece in lexer.get_tokens(code):
+        if token not in roles:
+            roles[token] = next((role for kind, role in kinds if token in kind), "text")
+        yield piece, roles[token]
 
 
 class _Code(QPlainTextEdit):
@@ -82,6 +91,10 @@ class CodeBlock(QFrame):
         self.copy_button.clicked.connect(self._copy)
         self._again = QTimer(self, singleShot=True, interval=COPIED_MS)
         self._again.timeout.connect(self._offer_copy)
+        self._pieces: Iterator[tuple[str, str]] = iter(())
+        self._coloured_to = 0
+        self._go_on = QTimer(self, singleShot=True, interval=0)
+        self._go_on.timeout.connect(self._colour_some)
         self.code = _Code()
         self.code.setAccessibleName("Code")
         head = QHBoxLayout(spacing=MEDIUM)
@@ -117,6 +130,7 @@ class CodeBlock(QFrame):
             cursor.insertText(block.text[len(old) :])
         else:
             self.code.setPlainText(block.text)
+        self._go_on.stop()
         if block.closed:
             self._colour()
         self.code.fit()
@@ -130,18 +144,25 @@ class CodeBlock(QFrame):
     def _colour(self) -> None:
         if not self._block.language or len(self._block.text) > LONGEST_COLOURED:
             return
-        c = self._theme.colours
-        at = 0
-        cursor = QTextCursor(self.code.document())
+        self._pieces, self._coloured_to = _coloured(self._block.text, self._block.language), 0
+        self._colour_some()
+
+    @Slot()
+    def _colour_some(self) -> None:
+        """The next slice; comes back by itself until all of the code has its colours."""
+        until = time.perf_counter() + SLICE_S
+        c, last = self._theme.colours, self.code.document().characterCount() - 1
+        cursor, form = QTextCursor(self.code.document()), QTextCharFormat()
         cursor.beginEditBlock()
-        for piece, role in _coloured(self._block.text, self._block.language):
-            length = len(piece.encode("utf-16-le")) // 2  # Qt counts UTF-16 units
-            cursor.setPosition(at)
-            cursor.setPosition(min(at + length, self.code.document().characterCount() - 1), QTextCursor.MoveMode.KeepAnchor)
-            form = QTextCharFormat()
+        for piece, role in self._pieces:
+            cursor.setPosition(min(self._coloured_to, last))
+            self._coloured_to += len(piece.encode("utf-16-le")) // 2  # Qt counts UTF-16 units
+            cursor.setPosition(min(self._coloured_to, last), QTextCursor.MoveMode.KeepAnchor)
             form.setForeground(QColor(getattr(c, role)))
             cursor.setCharFormat(form)
-            at += length
+            if time.perf_counter() > until:
+                self._go_on.start()
+                break
         cursor.endEditBlock()
 
     @Slot()
