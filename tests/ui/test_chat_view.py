@@ -12,6 +12,7 @@ from PySide6.QtGui import QGuiApplication, QTextCursor
 from pytestqt.qtbot import QtBot
 
 from tests.ui.chat_fakes import Script, open_panel, say
+from ui.chat.bits import WrappingLabel
 from ui.chat.code_block import CodeBlock
 from ui.chat.message import MessageWidget
 from ui.chat.text_block import TextBlock
@@ -190,3 +191,14 @@ def test_another_theme_recolours_what_is_there(message: MessageWidget, services:
         cursor = QTextCursor(code.code.document())
         cursor.setPosition(1)
         assert cursor.charFormat().foreground().color().name() == colours.accent_text
+
+
+def test_a_wrapped_line_is_as_high_as_its_text_after_narrow_and_wide(qtbot: QtBot) -> None:
+    label = WrappingLabel("several words that wrap where it is narrow")
+    qtbot.addWidget(label)
+    label.resize(80, 10)
+    label.show()
+    narrow = label.height()
+    label.resize(600, label.height())
+    assert label.height() < narrow
+    assert label.height() <= label.fontMetrics().lineSpacing() + 2

@@ -43,9 +43,9 @@ class WrappingLabel(QLabel):
 
     def fit(self) -> None:
         """Take the height that the text needs at this width."""
+        self.setMinimumHeight(0)  # a label never asks for less than its minimum
         height = max(super().heightForWidth(max(self.width(), 1)), 0)  # -1 without a text
-        if height != self.height() or height != self.minimumHeight():
-            self.setFixedHeight(height)
+        self.setFixedHeight(height)
 
     def hasHeightForWidth(self) -> bool:
         return False

@@ -14,7 +14,7 @@ from ui.chat.cards import EmptyCard, ErrorCard
 from ui.chat.message import MessageWidget
 from ui.jobs.worker import JobFailure
 from ui.services import Services
-from ui.theme import LARGE, MEDIUM
+from ui.theme import GRID, LARGE, MEDIUM
 from ui.widgets.button import Button
 
 FLUSH_MS: Final = 40
@@ -24,6 +24,8 @@ PATIENCE: Final = 4
 SHOWN: Final = 50
 WIDEST: Final = 860
 AT_END: Final = 4
+LEAST_HEIGHT: Final = 40 * GRID
+"""However much the settings take, the last message can be read."""
 
 
 class TranscriptView(QScrollArea):
@@ -59,6 +61,7 @@ class TranscriptView(QScrollArea):
 
     def _build(self) -> None:
         self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setMinimumHeight(LEAST_HEIGHT)
         self.setWidgetResizable(True)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
