@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 DISTRIBUTION = "llm-workbench"
 NEEDED_MEMORY = 2_000_000_000  # the starter model, its optimizer and a window, with room to spare
 NEEDED_DISK = 1_000_000_000
-_MODULES = {"PySide6-Essentials": "PySide6.QtWidgets", "markdown-it-py": "markdown_it"}
+_MODULES = {"PySide6-Essentials": "PySide6.QtWidgets"}
 _IMPORT_SECONDS = 120
 
 
