@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PySide6.QtCore import QUrl
+from PySide6.QtCore import QPoint, QUrl
 from PySide6.QtGui import QGuiApplication, QTextCursor
 from pytestqt.qtbot import QtBot
 
@@ -19,6 +19,7 @@ from ui.chat.text_block import TextBlock
 from ui.chat.view import SHOWN, TranscriptView
 from ui.panels.chat import ChatPanel
 from ui.services import Services
+from ui.theme import LARGE
 from workbench.generation import Conversation
 
 PARAGRAPHS = "".join(f"Paragraph {i} " + "with some words " * 20 + "\n\n" for i in range(30))
@@ -136,17 +137,44 @@ def test_sending_goes_to_the_end(panel: ChatPanel, script: Script, qtbot: QtBot)
     qtbot.waitUntil(lambda: bar.value() == bar.maximum(), timeout=5000)
 
 
-def test_long_histories_are_built_in_part(panel: ChatPanel) -> None:
+def long_talk() -> Conversation:
     talk = Conversation()
     for i in range(SHOWN):
         talk = talk.add("user", f"q{i}").add("assistant", f"a{i}")
-    panel.view.show_conversation(talk)
+    return talk
+
+
+def test_long_histories_are_built_in_part(panel: ChatPanel, qtbot: QtBot) -> None:
+    panel.view.show_conversation(long_talk())
     assert len(panel.view.messages) == SHOWN
     assert panel.view.messages[-1].text == f"a{SHOWN - 1}"
     assert panel.view.messages[0].index == SHOWN
     panel.view.earlier.click()
-    assert len(panel.view.messages) == 2 * SHOWN
-    assert not panel.view.earlier.isVisible()
+    qtbot.waitUntil(lambda: not panel.view.earlier.isVisible(), timeout=5000)
+    assert [m.text for m in panel.view.messages] == [t.content for t in long_talk().shown]
+    assert [m.index for m in panel.view.messages] == list(range(2 * SHOWN))
+
+
+def test_earlier_messages_come_in_above_the_readers_place(panel: ChatPanel, qtbot: QtBot) -> None:
+    view, bar = panel.view, panel.view.verticalScrollBar()
+    view.show_conversation(long_talk())
+    qtbot.waitUntil(lambda: bar.maximum() > 500 and bar.value() == bar.maximum(), timeout=5000)
+    bar.setValue(0)
+    read = view.messages[0]
+    before = read.mapTo(view.viewport(), QPoint(0, 0)).y()
+    view.earlier.click()
+    qtbot.waitUntil(lambda: not view.earlier.isVisible() and not view._settled_timer.isActive(), timeout=5000)
+    moved = read.mapTo(view.viewport(), QPoint(0, 0)).y() - before
+    assert abs(moved) <= view.earlier.height() + LARGE, "only the button above may have gone"
+
+
+def test_sending_in_a_long_conversation_builds_only_what_is_new(panel: ChatPanel) -> None:
+    talk = long_talk()
+    panel.view.show_conversation(talk)
+    kept = list(panel.view.messages)
+    panel.view.show_conversation(talk.add("user", "more").add("assistant", "yes"))
+    assert panel.view.messages[:SHOWN] == kept
+    assert len(panel.view.messages) == SHOWN + 2
 
 
 def test_messages_that_stay_keep_their_widgets(panel: ChatPanel) -> None:

@@ -22,6 +22,10 @@ FLUSH_MS: Final = 40
 PATIENCE: Final = 4
 """Drawing takes at most one part in this many + 1 of the time."""
 SHOWN: Final = 50
+"""Messages that are built at once, and how many more each "Show earlier" brings."""
+SLICE_S: Final = 0.012
+"""Earlier messages are built for so long at a time; the window goes on in between."""
+SETTLED_MS: Final = 200
 WIDEST: Final = 860
 AT_END: Final = 4
 LEAST_HEIGHT: Final = 40 * GRID
@@ -47,7 +51,9 @@ class TranscriptView(QScrollArea):
         self.flushes = 0
         self._hidden = 0
         """Turns above the first message that is built."""
-        self._all = False
+        self._wanted_hidden = 0
+        self._from_end: int | None = None
+        """Pixels below the reader's place, while messages come in above it."""
         self._conversation: Any = None
         self._usable = True
         self._pending: list[str] = []
@@ -55,6 +61,10 @@ class TranscriptView(QScrollArea):
         self._following = True
         self._flush_timer = QTimer(self, singleShot=True, interval=FLUSH_MS)
         self._flush_timer.timeout.connect(self._flush)
+        self._earlier_timer = QTimer(self, singleShot=True, interval=0)
+        self._earlier_timer.timeout.connect(self._build_earlier)
+        self._settled_timer = QTimer(self, singleShot=True, interval=SETTLED_MS)
+        self._settled_timer.timeout.connect(self._leave_place)
         self._build()
         services.theme.changed.connect(self._retint)
         self._tint()
@@ -69,8 +79,8 @@ class TranscriptView(QScrollArea):
         self.empty.example_chosen.connect(self.example_chosen)
         self.error = ErrorCard(self._services.theme)
         self.error.retry_wanted.connect(self.retry_wanted)
-        self.earlier = Button("Show earlier messages", "Show the whole conversation.")
-        self.earlier.clicked.connect(self._show_all)
+        self.earlier = Button("Show earlier messages", f"Show {SHOWN} more.")
+        self.earlier.clicked.connect(self._show_earlier)
         self._column = QWidget()
         self._column.setMaximumWidth(WIDEST)
         self._layout = QVBoxLayout(self._column)
@@ -113,13 +123,14 @@ class TranscriptView(QScrollArea):
     def show_conversation(self, conversation: Any) -> None:
         """Show the chosen path; messages that stay the same keep their widgets."""
         self._end_growing()
-        if conversation is not self._conversation and not conversation.turns:
-            self._all = False
+        self._earlier_timer.stop()
+        self._leave_place()
         self._conversation = conversation
         shown = conversation.shown
-        hidden = 0 if self._all else max(len(shown) - SHOWN, 0)
-        if hidden != self._hidden:
+        hidden = self._kept_hidden(shown)
+        if hidden is None:
             self._drop(0)
+            hidden = max(len(shown) - SHOWN, 0)
         self._hidden = hidden
         visible = shown[hidden:]
         same = 0
@@ -133,6 +144,12 @@ class TranscriptView(QScrollArea):
             message.finish(turn, index, conversation.versions(index), self._badge(turn))
         self.error.hide()
         self._arrange()
+
+    def _kept_hidden(self, shown: Any) -> int | None:
+        """Turns above the first message that is built, as long as that one stays where it is; None: all must be built anew.
+        What is built stays, or sending in a long conversation would build fifty messages each time."""
+        stays = bool(self.messages) and self._hidden < len(shown) and self.messages[0].turn == shown[self._hidden]
+        return self._hidden if stays and len(shown) - self._hidden <= max(SHOWN, len(self.messages) + 2) else None
 
     def begin_reply(self, who: str) -> None:
         """An empty reply at the end, to grow; the view follows it."""
@@ -211,15 +228,16 @@ class TranscriptView(QScrollArea):
 
         return figures_text(turn.figures) if turn.role == "assistant" else ""
 
-    def _add(self, role: str, who: str) -> MessageWidget:
+    def _add(self, role: str, who: str, first: bool = False) -> MessageWidget:
         message = MessageWidget(role, self._services.theme, who)
         message.set_usable(self._usable)
         message.edited.connect(self._on_edited)
         message.version_wanted.connect(self._on_version)
         message.regenerate_wanted.connect(self.regenerate_wanted)
         message.link_wanted.connect(self.link_wanted)
-        self._layout.insertWidget(self._layout.indexOf(self.error), message)
-        self.messages.append(message)
+        before = self.messages[0] if first and self.messages else self.error
+        self._layout.insertWidget(self._layout.indexOf(before), message)
+        self.messages.insert(0 if first else len(self.messages), message)
         return message
 
     def _drop(self, first: int) -> None:
@@ -281,11 +299,15 @@ class TranscriptView(QScrollArea):
         self._following = value >= self.verticalScrollBar().maximum() - AT_END
         if self._following:
             self.down.hide()
+        if self._from_end is not None:
+            self._from_end = self.verticalScrollBar().maximum() - value
 
     @Slot()
     def _on_range(self) -> None:
-        if self._following:
-            bar = self.verticalScrollBar()
+        bar = self.verticalScrollBar()
+        if self._from_end is not None:
+            bar.setValue(bar.maximum() - self._from_end)
+        elif self._following:
             bar.setValue(bar.maximum())
 
     def resizeEvent(self, event: QResizeEvent) -> None:
@@ -303,10 +325,32 @@ class TranscriptView(QScrollArea):
     # ---- asked -------------------------------------------------------------------------------------------------------
 
     @Slot()
-    def _show_all(self) -> None:
-        self._all = True
-        if self._conversation is not None:
-            self.show_conversation(self._conversation)
+    def _show_earlier(self) -> None:
+        self._wanted_hidden = max(self._hidden - SHOWN, 0)
+        bar = self.verticalScrollBar()
+        self._from_end = bar.maximum() - bar.value()
+        self._build_earlier()
+
+    @Slot()
+    def _build_earlier(self) -> None:
+        """The next messages above the first one; comes back by itself until enough are there."""
+        until = time.perf_counter() + SLICE_S
+        shown = self._conversation.shown
+        while self._hidden > self._wanted_hidden and time.perf_counter() < until:
+            self._hidden -= 1
+            turn = shown[self._hidden]
+            message = self._add(turn.role, self._who(turn), first=True)
+            message.finish(turn, self._hidden, self._conversation.versions(self._hidden), self._badge(turn))
+            message.set_last(False)
+        self.earlier.setVisible(self._hidden > 0)
+        if self._hidden > self._wanted_hidden:
+            self._earlier_timer.start()
+        else:
+            self._settled_timer.start()
+
+    @Slot()
+    def _leave_place(self) -> None:
+        self._from_end = None
 
     @Slot(object, str)
     def _on_edited(self, message: MessageWidget, text: str) -> None:
