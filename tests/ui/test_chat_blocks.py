@@ -76,6 +76,8 @@ def test_a_long_list_or_table_is_not_cut() -> None:
         ("![cat](http://x/y.png)", "[image: cat](http://x/y.png)"),
         ("![](x)", "[image: no description](x)"),
         ("`![cat](x)`", "`![cat](x)`"),
+        (r"so \( a^2 \) and `\(`", r"so \\( a^2 \\) and `\(`"),
+        (r"a row \\ and a \* star", r"a row \\\ and a \* star"),
     ],
 )
 def test_lines_stay_and_images_become_links(text: str, shown: str) -> None:

@@ -15,6 +15,8 @@ _FENCE: Final = re.compile(r"^(?P<indent>[ \t]*)(?P<fence>`{3,}|~{3,})[ \t]*(?P<
 _CONTINUES: Final = re.compile(r"^(?:[ \t]|[-*+](?:[ \t]|$)|\d+(?:[.)](?:[ \t]|$)|$)|\||>)")
 """A line that belongs to the list, table or quote before it; so may one that has only just begun ("1" may become "1. ")."""
 _IMAGE: Final = re.compile(r"!\[([^\]\n]*)\]\(")
+_FORMULA: Final = re.compile(r"\\(?=[()\[\]{}\\])")
+"""Marks of LaTeX that Markdown would take for its own escapes: \\( x \\), \\[ x \\], \\{, \\\\."""
 _SPAN: Final = re.compile(r"(`[^`\n]*`)")
 
 
@@ -98,9 +100,13 @@ def _code(lines: list[str], at: int, opening: re.Match[str]) -> tuple[Block, int
 
 
 def readable(text: str) -> str:
-    """Markdown as a person expects it in a chat: line breaks stay, and an image is a link to it (nothing is fetched)."""
-    parts = _SPAN.split(text)
-    text = "".join(part if i % 2 else _IMAGE.sub(lambda m: f"[image: {m[1] or 'no description'}](", part) for i, part in enumerate(parts))
+    """Markdown as a person expects it in a chat: line breaks and formulas stay, and an image is a link to it (nothing is fetched)."""
+    text = "".join(part if i % 2 else _prepared(part) for i, part in enumerate(_SPAN.split(text)))
     lines = text.split("\n")
     pairs = zip(lines, [*lines[1:], ""], strict=True)
     return "\n".join(line.rstrip() + "  " if line.strip() and following.strip() else line for line, following in pairs)
+
+
+def _prepared(text: str) -> str:
+    links = _IMAGE.sub(lambda m: f"[image: {m[1] or 'no description'}](", text)
+    return _FORMULA.sub(r"\\\\", links)
