@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from workbench.data import IGNORED
 from workbench.training import loss as loss_module
-from workbench.training.loss import IGNORED, count_trained, fused_cross_entropy, summed_loss, trained_rows
+from workbench.training.loss import count_trained, fused_cross_entropy, summed_loss, trained_rows
 
 
 def test_rows_are_those_before_a_label() -> None:

@@ -10,6 +10,7 @@ from workbench.data import Dataset, evaluation_batches
 from workbench.training.bench import Bench
 from workbench.training.loss import summed_loss
 from workbench.training.precision import multiplying
+from workbench.training.shapes import settled
 
 
 def evaluate(bench: Bench, dataset: Dataset, batch_size: int, stopping: Callable[[], bool]) -> tuple[float, int] | None:
@@ -20,7 +21,7 @@ def evaluate(bench: Bench, dataset: Dataset, batch_size: int, stopping: Callable
     total, targets = 0.0, 0
     model = bench.model.eval()
     try:
-        for batch in evaluation_batches(dataset, batch_size):
+        for batch in (settled(b, model.config.max_positions) for b in evaluation_batches(dataset, batch_size)):
             if stopping():
                 return None
             with torch.inference_mode(), multiplying(bench):

@@ -10,10 +10,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from workbench.data import IGNORED
 from workbench.model import Transformer
+from workbench.training.shapes import rounded
 
-IGNORED = -100
-"""The label of a token that is not trained (transformers' convention)."""
 CHUNK_ELEMENTS = 2**23
 """Logits held at once: 32 MiB in float32. Larger chunks were not faster."""
 
@@ -77,30 +77,36 @@ class FusedCrossEntropy(torch.autograd.Function):
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
         wants_hidden, wants_weight = ctx.needs_input_grad[:2]
-        grad_hidden = torch.empty_like(hidden, dtype=dtype) if wants_hidden else None
+        count, size = hidden.shape[0], max(8, CHUNK_ELEMENTS // weight.shape[0] // 8 * 8)
+        last = min(size, rounded(count % size))
+        room = (count // size) * size + last
+        grad_hidden = hidden.new_empty(room, hidden.shape[1], dtype=dtype) if wants_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wants_weight else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        size = max(1, min(CHUNK_ELEMENTS // weight.shape[0], hidden.shape[0]))
         with torch.autocast(kind, enabled=False):
             matrix = weight.to(dtype)
             # Two buffers for all chunks: fresh ones of this size cost more in page faults than the arithmetic does.
-            narrow = torch.empty(size, weight.shape[0], dtype=dtype, device=hidden.device)
+            narrow = torch.empty(min(size, room), weight.shape[0], dtype=dtype, device=hidden.device)
             wide = narrow if dtype == torch.float32 else torch.empty_like(narrow, dtype=torch.float32)
-            for start in range(0, hidden.shape[0], size):
+            for start in range(0, room, size):
                 rows, wanted = hidden[start : start + size].to(dtype), targets[start : start + size, None]
-                products, logits = narrow[: rows.shape[0]], wide[: rows.shape[0]]
-                logits.copy_(torch.mm(rows, matrix.t(), out=products))
+                real, end = rows.shape[0], min(start + size, room)
+                rows = F.pad(rows, (0, 0, 0, end - start - real))  # see `shapes`
+                products, logits = narrow[: end - start], wide[:real]
+                torch.mm(rows, matrix.t(), out=products)
+                logits.copy_(products[:real])
                 top, right = logits.amax(1, keepdim=True), logits.gather(1, wanted)
                 mass = logits.sub_(top).exp_().sum(1, keepdim=True)
                 total += (top + mass.log() - right).sum()
                 if not (wants_hidden or wants_weight):
                     continue
-                change = products.copy_(logits.div_(mass).scatter_add_(1, wanted, torch.full_like(mass, -1.0)))
+                products[:real].copy_(logits.div_(mass).scatter_add_(1, wanted, torch.full_like(mass, -1.0)))
+                products[real:].zero_()
                 if grad_hidden is not None:
-                    torch.mm(change, matrix, out=grad_hidden[start : start + size])
+                    torch.mm(products, matrix, out=grad_hidden[start:end])
                 if grad_weight is not None:
-                    grad_weight += change.t() @ rows
-        ctx.save_for_backward(grad_hidden, grad_weight)
+                    grad_weight += products.t() @ rows
+        ctx.save_for_backward(None if grad_hidden is None else grad_hidden[:count], grad_weight)
         ctx.dtypes = hidden.dtype, weight.dtype
         return total
 

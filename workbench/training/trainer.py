@@ -25,8 +25,10 @@ from workbench.training.config import TrainConfig
 from workbench.training.evaluate import evaluate
 from workbench.training.events import EvalEvent, SaveEvent, StepEvent, TrainEvent, TrainingDiverged, TrainResult
 from workbench.training.loss import summed_loss
+from workbench.training.memory import give_back_memory
 from workbench.training.precision import multiplying
 from workbench.training.schedule import SCHEDULES, warmup_steps
+from workbench.training.shapes import settled
 from workbench.training.state import TrainState, load_state, newest_checkpoint, optimizer_tensors, restore_optimizer, same_plan, save_state
 
 Export = Callable[[Path], object]
@@ -69,6 +71,8 @@ def train(
         return (yield from run.events(control))
     finally:
         run.close()
+        del run  # and with it the narrowed weights
+        give_back_memory()
 
 
 def planned_steps(config: TrainConfig, data: Dataset) -> int:
@@ -141,6 +145,7 @@ class _Run:
         while self.step < self.steps:
             if control.paused:
                 yield Phase(word="Paused")
+                give_back_memory()
                 control.wait_while_paused()
                 yield Phase(word="Training")
             started = time.perf_counter()
@@ -203,6 +208,7 @@ class _Run:
         """Add the gradients of one micro-batch, weighted so that all tokens of the update count alike; returns its share
         of the update's mean loss."""
         bench = self.bench
+        batch = settled(batch, bench.model.config.max_positions)
         if bench.selection is not None:
             bench.selection.noise = mixed(self.config.seed, self.step, number)
         with torch.enable_grad(), multiplying(bench):
