@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.model.surgery import replace
-from workbench.parts.linear import Joined, Joint, Linear, is_one_row, one_row
+from workbench.parts.linear import Corrected, Joined, Joint, Linear, is_one_row, one_row
 from workbench.parts.mlps import MLPS
 
 
@@ -296,3 +296,30 @@ def test_gated_mlps_are_the_same_joined_and_apart(kind: str) -> None:
         mlp.up_proj.forward = mlp.up_proj.base.forward
         torch.testing.assert_close(mlp(x), joined)
     torch.testing.assert_close(mlp(x).detach(), joined)
+
+
+class Correction(Corrected):
+    """Adds a constant: in place, or to a new tensor."""
+
+    def __init__(self, base: nn.Module, in_place: bool) -> None:
+        super().__init__()
+        self.base, self.in_place = base, in_place
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.correct(x, self.base(x))
+
+    def correct(self, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        return out.add_(x.sum(-1, keepdim=True)) if self.in_place else out + x.sum(-1, keepdim=True)
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+@pytest.mark.parametrize("shape", [(2, 3, 8), (1, 1, 8)])
+def test_a_corrected_linear_keeps_its_place_in_the_joint_product(pair: Any, in_place: bool, shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape)
+    with torch.no_grad():
+        before = pair.apart(x)
+        replace(pair, "second", Correction(pair.second, in_place))
+        assert works(pair, x)
+        torch.testing.assert_close(
+            pair(x) - before, torch.cat((torch.zeros_like(before[..., :6]), x.sum(-1, keepdim=True).expand(*shape[:-1], 4)), -1)
+        )

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from workbench.adapters.base import Adapter
 from workbench.adapters.dropout import mixed
 from workbench.adapters.selection import Selection
+from workbench.parts.linear import Corrected
 
 
-class LoraLinear(nn.Module):
+class LoraLinear(Corrected):
     """Stands where `base` stood: base(x) plus the corrections that are active in the calling thread.
 
     With none active it is the base and nothing else. To a state dict it *is* the base: adapters have files of their own,
@@ -28,14 +29,8 @@ class LoraLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., in] -> [..., out]."""
-        modules = self._modules  # plain dictionaries: attribute look-ups of modules are slow enough to show in decoding
-        base: Any = modules["base"]
-        active = self.selection.active()
-        if not active:
-            result: Tensor = base(x)
-            return result
-        adapters: Any = modules["adapters"]
-        mine = [(adapters[n], s) for n, s in active.items() if s != 0 and n in adapters and adapters[n].merged is None]
+        base: Any = self._modules["base"]
+        mine = self._active()
         if len(mine) == 1 and torch.is_grad_enabled():
             fused: Tensor | None = mine[0][0].fused(x, base, mine[0][1])
             if fused is not None:
@@ -44,6 +39,20 @@ class LoraLinear(nn.Module):
         for adapter, strength in mine:
             out = adapter(x, out, strength, self._noise())
         return out
+
+    def correct(self, x: Tensor, out: Tensor) -> Tensor:
+        for adapter, strength in self._active():
+            out = adapter(x, out, strength, self._noise())
+        return out
+
+    def _active(self) -> list[tuple[Adapter, float]]:
+        """The adapters that act in the calling thread, with their strengths."""
+        active = self.selection.active()
+        if not active:
+            return []
+        # A plain dictionary: looking modules up as attributes is slow enough to show in decoding.
+        held: Any = self._modules["adapters"]
+        return [(held[n], s) for n, s in active.items() if s != 0 and n in held and held[n].merged is None]
 
     def _noise(self) -> int | None:
         noise = self.selection.noise

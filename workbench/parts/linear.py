@@ -65,12 +65,22 @@ class Linear(nn.Linear):
         return F.linear(x, weight, bias)
 
 
+class Corrected(nn.Module):
+    """Stands where the linear `base` stood and adds something to its output, as an adapter does."""
+
+    base: nn.Module
+
+    def correct(self, x: Tensor, out: Tensor) -> Tensor:
+        """x [..., in] and base(x) [..., out] -> the output. Where no gradient is wanted it may write into `out`."""
+        raise NotImplementedError
+
+
 class Joint:
     """Linears that read the same input and lie one below the other in memory, so that one product can serve all of them.
 
     Each keeps its own name, parameter and gradient; the joint product is only taken where no gradient is needed and while
-    nothing has replaced one of them (an adapter, a quantized layer) or moved its weight. A token's three or two products
-    become one, which counts when hundreds of small calls make up a token (README, *Log*).
+    nothing has replaced one of them (a quantized layer) or moved its weight; what corrects one of them acts on its part.
+    A token's three or two products become one, which counts when hundreds of small calls make up a token (README, *Log*).
     """
 
     def __init__(self, *linears: Linear) -> None:
@@ -108,10 +118,24 @@ class Joint:
         `present` are the modules that stand in the linears' places now."""
         if torch.is_grad_enabled() or self.biased or not self.linears:
             return None
+        corrected = False
         for linear, here, start in zip(self.linears, present, self._starts, strict=True):
-            if here is not linear or linear.weight.data_ptr() != start:
+            if linear.weight.data_ptr() != start:
                 return None
-        return one_row(x, self.weight) if is_one_row(x, self.weight) else F.linear(x, self.weight)
+            if here is not linear:
+                if not isinstance(here, Corrected) or here.base is not linear:
+                    return None
+                corrected = True
+        out = one_row(x, self.weight) if is_one_row(x, self.weight) else F.linear(x, self.weight)
+        return self._corrected(x, out, present) if corrected else out
+
+    def _corrected(self, x: Tensor, out: Tensor, present: tuple[nn.Module, ...]) -> Tensor:
+        for here, part in zip(present, torch.split(out, [linear.out_features for linear in self.linears], -1), strict=True):
+            if isinstance(here, Corrected):
+                changed = here.correct(x, part)
+                if changed is not part:
+                    part.copy_(changed)
+        return out
 
 
 class Joined(nn.Module):
