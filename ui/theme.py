@@ -193,7 +193,7 @@ class Theme(QObject):
     def _apply(self, colours: Colours) -> None:
         self.colours = colours
         self._app.setPalette(palette_of(colours))
-        self._restyle()
+        self._app.setStyleSheet(style_sheet(colours))  # once: fonts stay as they are
         self.changed.emit(colours)
 
 
