@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Generator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -21,7 +24,7 @@ from workbench.generation import Conversation, GenerationConfig
 from workbench.model import ModelConfig, build_model
 from workbench.requests import ChatRequest, FinetuneRequest, PromptRequest, ScoreRequest
 from workbench.runs import open_run
-from workbench.session import Session
+from workbench.session import Session, new_cache
 from workbench.tokenizers import CHATML, ByteTokenizer
 from workbench.training import TrainConfig
 
@@ -187,6 +190,56 @@ def test_data_that_teach_nothing_do_not_start(session: Session, tmp_path: Path) 
     _, report = drain(session.preflight(DataConfig(sources=(str(path),)), 64))
     assert not report.usable
     assert [p.row for p in report.problems] == [1, 2]
+
+
+def test_an_adapter_folder_that_was_trained_again_is_read_again(session: Session, lesson: Path, tmp_path: Path) -> None:
+    _, first = drain(session.finetune(request(lesson)))
+    folder = tmp_path / "mine"
+    shutil.copytree(first.adapter, folder)
+    session.use_adapter(folder)
+    before = ask(session)
+    other = tmp_path / "other.jsonl"
+    row = {"messages": [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "zzzzzzzzzzzzzzzzzzzzzzzz"}]}
+    other.write_text("\n".join([json.dumps(row)] * 12))
+    _, second = drain(session.finetune(request(other)))
+    shutil.rmtree(folder)
+    shutil.copytree(second.adapter, folder)
+    session.use_adapter(folder)
+    after = ask(session)
+    assert before.text.startswith("aaaa")
+    assert after.text.startswith("zzzz")
+    assert after.result.reused_tokens == 0, "keys and values of the old weights are not the new ones'"
+
+
+def test_an_adapter_is_not_exchanged_under_a_text(session: Session, lesson: Path) -> None:
+    _, result = drain(session.finetune(request(lesson)))
+    session.use_adapter(result.adapter)
+    events = session.complete(PromptRequest(prompt="abc", generation=GenerationConfig(do_sample=False, max_new_tokens=6)))
+    next(events)
+    with pytest.raises(BusyError, match="at work"):
+        session.use_adapter(None)
+    assert drain(events)[1].new_tokens == 6
+    session.use_adapter(None)
+
+
+def test_a_home_that_cannot_be_written_does_not_undo_a_load(home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Session(home, device="cpu", dtype="float32", threads=2)
+
+    def refuse(path: Path) -> None:
+        raise FileError("library.json cannot be written.")
+
+    monkeypatch.setattr(session.library, "remember", refuse)
+    events, summary = drain(session.load(folder))
+    assert summary is session.model
+    assert any("library.json" in e.message for e in events if e.name == "notice")
+
+
+def test_a_context_that_no_memory_holds_is_cut_to_what_is_free(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = session.loaded.model
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=300 * 2 * session.account().kv_bytes_per_token(4)))
+    cache = new_cache(model, CacheConfig())
+    assert cache is not None
+    assert cache.capacity == 300
 
 
 def test_merging_writes_what_the_adapter_computes(session: Session, lesson: Path, tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ import copy
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
 import torch
 
 from workbench import adapters
@@ -21,9 +23,10 @@ from workbench.adapters.peft import load_adapter
 from workbench.caches import CacheConfig, KVCache
 from workbench.checkpoints import Loaded, SaveReport, load_events, save_events
 from workbench.core.control import Control
-from workbench.core.errors import BusyError, FileError, WorkbenchError
+from workbench.core.errors import BusyError, FileError, ModelError, WorkbenchError
 from workbench.core.events import Event, Notice, Phase
 from workbench.core.fields import require_usable
+from workbench.core.format import bytes_text
 from workbench.data import DataConfig, DataReport
 from workbench.devices import Compute, choose_compute, default_threads
 from workbench.finetuning import finetune, prepare_data
@@ -52,9 +55,9 @@ class Session:
         self._loaded: Loaded | None = None
         self._template: ChatTemplate | None = None
         self._summary: ModelSummary | None = None
-        self._adapter: AdapterState | None = None
+        self._in_force: _InForce | None = None
         self._adapter_names = (f"chat-{number}" for number in count())
-        self._adapter_name = ""
+        self._adapter_users = 0
         self._chat = _ChatCache()
         self._model_users = 0
         self._lock = threading.Lock()
@@ -97,18 +100,23 @@ class Session:
             self._loaded = loaded
             self._template = chat_template(loaded)
             self._summary = summarize(loaded, path, model, self.compute, self._template)
-            self._adapter = None
+            self._in_force = None
             self._chat = _ChatCache()
-        self.library.remember(path)
+        try:
+            self.library.remember(path)
+        except FileError as error:  # a convenience; the model is loaded all the same
+            yield Notice(message=f"The list of recent models was not kept: {error.message}", level="warning")
         for notice in loaded.notices:
             yield Notice(message=notice)
         return self._summary
 
     def unload(self) -> None:
         """Forget the model and free its memory. Raises `BusyError` while it is in use."""
-        self._require_idle("unload the model")
-        self._loaded = self._template = self._summary = self._adapter = None
-        self._chat = _ChatCache()
+        with self._lock:
+            if self._model_users:
+                raise _busy("unload the model")
+            self._loaded = self._template = self._summary = self._in_force = None
+            self._chat = _ChatCache()
 
     def account(self, config: ModelConfig | None = None) -> Accounting:
         """What an architecture costs (default: the loaded model's); allocates nothing."""
@@ -140,13 +148,12 @@ class Session:
         the conversation does not fit, `ConfigError` for unusable settings, `BusyError` when another reply is being written.
         """
         require_usable(request.cache)
-        with self._using_model() as loaded, self._chat.held() as chat:
+        with self._using_model() as loaded, self._chat.held() as chat, self._using_adapter() as chosen:
             tokenizer = require_tokenizer(loaded)
             cache = chat.fitting(loaded.model, request.cache)
-            adapter, chosen = self._adapter, self._chosen()
             steps = reply(
                 loaded.model, tokenizer, self._template, request.conversation, request.generation,
-                cache=cache, state=chat.state, control=control, key=adapter, prefill_dtype=self.compute.prefill_dtype,
+                cache=cache, state=chat.state, control=control, key=tuple(chosen.items()), prefill_dtype=self.compute.prefill_dtype,
                 stop_ids=None if self._template is None else self._template.stop_ids(tokenizer),
             )  # fmt: skip
             return (yield from _with_adapters(loaded.model, chosen, steps))
@@ -154,7 +161,7 @@ class Session:
     def complete(self, request: PromptRequest, control: Control | None = None) -> Generator[Event, None, GenerationResult]:
         """Continue a text with a cache of its own; the chat's stays as it is."""
         require_usable(request.cache)
-        with self._using_model() as loaded:
+        with self._using_model() as loaded, self._using_adapter() as chosen:
             tokenizer = require_tokenizer(loaded)
             begin = [tokenizer.bos_id] if tokenizer.add_bos and tokenizer.bos_id is not None else []
             cache = new_cache(loaded.model, request.cache)
@@ -162,23 +169,31 @@ class Session:
                 loaded.model, tokenizer, begin + tokenizer.encode(request.prompt), request.generation,
                 cache=cache, control=control, prefill_dtype=self.compute.prefill_dtype,
             )  # fmt: skip
-            return (yield from _with_adapters(loaded.model, self._chosen(), steps))
+            return (yield from _with_adapters(loaded.model, chosen, steps))
 
     def score(self, request: ScoreRequest, control: Control | None = None) -> Generator[Event, None, ScoreResult]:
         """How well the model, with the adapter in force, predicts a text. Raises `FileError` when it cannot be read."""
         require_usable(request.cache)
-        with self._using_model() as loaded:
+        with self._using_model() as loaded, self._using_adapter() as chosen:
             tokenizer = require_tokenizer(loaded)
             ids = tokenizer.encode(read_text(request.file))
             steps = score(
                 loaded.model, tokenizer, ids,
                 window=request.window, stride=request.stride, cache=new_cache(loaded.model, request.cache), control=control,
             )  # fmt: skip
-            return (yield from _with_adapters(loaded.model, self._chosen(), steps))
+            return (yield from _with_adapters(loaded.model, chosen, steps))
 
-    def _chosen(self) -> dict[str, float]:
-        """The adapters that act on what a person asks for now."""
-        return {self._adapter_name: self._adapter.strength} if self._adapter else {}
+    @contextmanager
+    def _using_adapter(self) -> Iterator[dict[str, float]]:
+        """What acts on the work inside the block (name -> strength); it cannot be exchanged meanwhile."""
+        with self._lock:
+            force = self._in_force
+            self._adapter_users += 1
+        try:
+            yield {force.name: force.state.strength} if force else {}
+        finally:
+            with self._lock:
+                self._adapter_users -= 1
 
     # ---- fine-tuning ---------------------------------------------------------------------------------------------------
 
@@ -209,9 +224,8 @@ class Session:
             for name in adapters.adapter_names(merged):
                 adapters.detach(merged, name)
             load_adapter(merged, adapter, "merged")
-            adapters.scale(merged, "merged", strength)
-            adapters.bake(merged, "merged")
-            family = loaded.source.family if format == "hf" and loaded.source.format == "hf" else None
+            yield Notice(message=_bake(merged, "merged", strength))
+            family = loaded.source.family if loaded.source.format == format else None
             return (yield from save_events(merged, loaded.tokenizer, loaded.chat_template, out, format, family, control=control))
 
     # ---- adapters ----------------------------------------------------------------------------------------------------
@@ -219,44 +233,101 @@ class Session:
     @property
     def adapter(self) -> AdapterState | None:
         """The adapter that acts on the chat."""
-        return self._adapter
+        return None if self._in_force is None else self._in_force.state
 
     def use_adapter(self, path: Path | None, strength: float = 1.0) -> AdapterState | None:
-        """Let an adapter folder act on the chat from the next message on; None for the bare model. Raises `FileError` or
-        `ModelError` when it does not fit, and then changes nothing."""
+        """Let an adapter folder act from the next message on; None for the bare model. The folder is read again when its
+        files changed. Raises `FileError` or `ModelError` when it does not fit, and `BusyError` while an adapter is at work;
+        nothing is changed then."""
         with self._using_model() as loaded, self._chat.held():
+            with self._lock:
+                if self._adapter_users:
+                    raise BusyError("The adapter is at work.", hint="Stop the reply, or wait until it is done.")
+                old = self._in_force
             if path is None:
-                self._drop_adapter(loaded.model)
+                self._put_in_force(loaded.model, None)
                 return None
-            if self._adapter is None or self._adapter.path != path:
-                self._exchange_adapter(loaded.model, path)
-            self._adapter = AdapterState(adapter_label(path), path, float(strength))
-            return self._adapter
+            stamp = _stamp(path)
+            state = AdapterState(adapter_label(path), path, float(strength))
+            if old is not None and (old.state.path, old.stamp) == (path, stamp):
+                with self._lock:
+                    self._in_force = _InForce(old.name, state, stamp)
+                return state
+            name = next(self._adapter_names)
+            load_adapter(loaded.model, path, name)  # raises before anything is taken off
+            adapters.scale(loaded.model, name, 0.0)  # it acts where a reply selects it, and nowhere else
+            self._put_in_force(loaded.model, _InForce(name, state, stamp))
+            return state
 
     def set_strength(self, strength: float) -> None:
         """How strongly the adapter acts from the next message on: 0 off, 1 as trained."""
-        if self._adapter is not None:
-            self._adapter = AdapterState(self._adapter.name, self._adapter.path, float(strength))
+        with self._lock:
+            if self._in_force is not None:
+                self._in_force = replace(self._in_force, state=replace(self._in_force.state, strength=float(strength)))
 
-    def _exchange_adapter(self, model: Transformer, path: Path) -> None:
-        name = next(self._adapter_names)
-        load_adapter(model, path, name)  # raises before anything is taken off
-        adapters.scale(model, name, 0.0)  # it acts where a reply selects it, and nowhere else
-        self._drop_adapter(model)
-        self._adapter_name = name
+    def _put_in_force(self, model: Transformer, new: _InForce | None) -> None:
+        with self._lock:
+            old, self._in_force = self._in_force, new
+        if old is not None:
+            adapters.detach(model, old.name)
 
-    def _drop_adapter(self, model: Transformer) -> None:
-        if self._adapter is not None:
-            adapters.detach(model, self._adapter_name)
-            self._adapter = None
+
+@dataclass(frozen=True)
+class _InForce:
+    """An adapter that is attached for the chat: the name it is attached under (never used twice), and what its files looked
+    like when they were read."""
+
+    name: str
+    state: AdapterState
+    stamp: tuple[tuple[str, int, int], ...]
+
+
+def _stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """Names, sizes and times of a folder's files; empty when it cannot be listed, which the loader then explains."""
+    try:
+        return tuple(sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in folder.iterdir() if f.is_file()))
+    except OSError:
+        return ()
+
+
+@torch.inference_mode()
+def _bake(model: Transformer, name: str, strength: float) -> str:
+    """Merge an attached adapter for good, and say how far the logits moved. Raises `ModelError` when it was more than rounding."""
+    draw = torch.Generator().manual_seed(0)
+    ids = torch.randint(model.config.vocab_size, (1, min(32, model.config.max_positions)), generator=draw).to(model.device)
+    with adapters.selected(model, {name: strength}):
+        wanted = model(ids).float()
+    adapters.scale(model, name, strength)
+    adapters.bake(model, name)
+    moved, size = float((model(ids).float() - wanted).abs().max()), float(wanted.abs().max())
+    allowed = size * (1e-3 if model.dtype == torch.float32 else 0.1)
+    if not moved <= allowed:
+        raise ModelError(
+            f"The merged model is not the base with its adapter: logits differ by {moved:.3g}, rounding explains {allowed:.3g}.",
+            hint="Load the model in float32 and merge again.",
+        )
+    return f"Base + adapter and merged weights differ by at most {moved:.1e} in the logits (of size {size:.1f})."
 
 
 def new_cache(model: Transformer, config: CacheConfig) -> KVCache | None:
-    """An empty cache as `config` asks, no longer than the model's context; None when it is off."""
+    """An empty cache as `config` asks, no longer than the model's context; None when it is off.
+
+    Without a length of its own it takes at most half of the free memory, whatever context the file claims. Raises
+    `ModelError` when a length that was asked for does not fit into memory.
+    """
     if not config.use_cache:
         return None
-    capacity = min(config.capacity or model.config.max_positions, model.config.max_positions)
-    return KVCache.for_model(model, config.codec.kind, capacity, **config.codec.arguments())
+    sizes = model.config
+    per_token = 2 * sizes.n_layers * sizes.kv_heads * sizes.head_width * model.dtype.itemsize
+    affordable = max(256, psutil.virtual_memory().available // 2 // per_token)
+    capacity = min(config.capacity or affordable, sizes.max_positions)
+    try:
+        return KVCache.for_model(model, config.codec.kind, capacity, **config.codec.arguments())
+    except RuntimeError as error:
+        raise ModelError(
+            f"A cache for {capacity} tokens ({bytes_text(capacity * per_token)}) does not fit into memory.",
+            hint="Choose a shorter context length.", details=str(error),
+        ) from error  # fmt: skip
 
 
 def read_text(path: Path) -> str:
