@@ -51,6 +51,9 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return STOPPED
+    except Exception as error:  # the last resort: a person reads a sentence, not Python's stack
+        _report(_unexpected(error), args.debug)
+        return 1
     finally:
         signal.signal(signal.SIGINT, previous)
 
@@ -66,6 +69,14 @@ def _stopper(control: Control) -> Callable[[int, FrameType | None], None]:
     return handle
 
 
+def _unexpected(error: Exception) -> WorkbenchError:
+    """Any other error as one sentence; its traceback is the details."""
+    lines = (str(error) or type(error).__name__).strip().splitlines()
+    what = lines[0].rstrip(".") if isinstance(error, OSError) else f"{type(error).__name__}: {lines[0].rstrip('.')}"
+    details = "".join(traceback.format_exception(error))
+    return WorkbenchError(f"something unexpected happened: {what}.", hint="Run it again with --debug to see where.", details=details)
+
+
 def _report(error: WorkbenchError, debug: bool) -> None:
     print(f"workbench: {error.message}", file=sys.stderr)
     if error.hint:
@@ -73,7 +84,8 @@ def _report(error: WorkbenchError, debug: bool) -> None:
     if debug:
         if error.details:
             print(error.details, file=sys.stderr)
-        traceback.print_exception(error, file=sys.stderr)
+        if error.__traceback__ is not None:
+            traceback.print_exception(error, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -147,9 +147,12 @@ class Library:
         recent = self.recent()
         found = {self.path_of(m): name for name, m in self.catalogue.items() if self.is_installed(name)}
         catalogued = {self.path_of(m) for m in self.catalogue.values()}
+        taken = set(self.catalogue)  # a name of the catalogue never means another file, installed or not
         for path in sorted(self.models_folder.glob("[!.]*")):
-            if path not in catalogued:
-                found.setdefault(path, path.stem if path.is_file() else path.name)
+            if path not in catalogued and model_format(path) is not None:
+                short = path.stem if path.is_file() else path.name
+                found[path] = next((name for name in (short, path.name) if name not in taken), str(path))
+                taken.add(found[path])
         for path in recent:
             found.setdefault(path, str(path))
         entries = []
@@ -161,8 +164,12 @@ class Library:
 
     def adapters(self) -> list[AdapterEntry]:
         """Adapter folders below `adapters/` and `runs/`, newest first."""
-        configs = [c for root in (self.adapters_folder, self.runs_folder) for c in root.glob("*/**/adapter_config.json")]
-        entries = [self._adapter(config) for config in configs if not any(part.startswith(".") for part in config.parent.parts[-3:])]
+        entries = []
+        for root in (self.adapters_folder, self.runs_folder):
+            for config in _named(root, "adapter_config.json"):
+                if config.parent != root and not any(part.startswith(".") for part in config.parent.parts[-3:]):
+                    with suppress(OSError):  # a running job removes its old checkpoints while we look
+                        entries.append(self._adapter(config))
         return sorted(entries, key=lambda e: e.modified, reverse=True)
 
     def _adapter(self, config: Path) -> AdapterEntry:
@@ -179,9 +186,11 @@ class Library:
             wanted = self.catalogue[model]
             if self.is_installed(model):
                 return self.path_of(wanted)
+            similar = [e.name for e in self.models() if e.path.stem == model]
+            also = f" There is a file of that name; to use it, say {similar[0]}." if similar else ""
             raise FileError(
                 f"The model {model!r} ({wanted.label}, {bytes_text(wanted.bytes)}) is not on this machine yet.",
-                hint=f"Fetch it with: python -m workbench models fetch {model}",
+                hint=f"Fetch it with: python -m workbench models fetch {model}.{also}",
             )
         path = Path(model).expanduser()
         if path.exists():
@@ -244,7 +253,24 @@ class Library:
 
 def _size(path: Path) -> int:
     """Bytes of a file, or of all files below a folder."""
-    return path.stat().st_size if path.is_file() else sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
+    total = 0
+    for file in [path] if path.is_file() else _files(path):
+        with suppress(OSError):  # it may go away while we look
+            total += file.stat().st_size
+    return total
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Every file below `folder`; folders that go away meanwhile are passed over, which `Path.glob` does not do."""
+    for parent, _, names in os.walk(folder, followlinks=False):
+        yield from (Path(parent, name) for name in names)
+
+
+def _named(root: Path, name: str) -> Iterator[Path]:
+    """The files below `root` with this name; folders right below it may be links."""
+    with suppress(OSError):
+        for child in root.iterdir():
+            yield from (file for file in _files(child) if file.name == name)
 
 
 def _sha256(path: Path) -> str:

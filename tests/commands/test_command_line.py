@@ -10,7 +10,10 @@ import pytest
 
 from workbench.__main__ import build_parser, main
 from workbench.checkpoints import save_checkpoint
-from workbench.commands import VERBS
+from workbench.commands import VERBS, Verb
+from workbench.commands.common import split_strength
+from workbench.core.control import Control
+from workbench.core.errors import ConfigError
 from workbench.model import PRESETS, ModelConfig, build_model
 from workbench.tokenizers import CHATML, ByteTokenizer
 
@@ -66,7 +69,10 @@ def test_inspect_with_changes(home: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def test_inspect_names_what_does_not_fit(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", "--preset", "tiny-llama", "--set", "n_heads=7", "--json"]) == 1
-    assert lines(capsys)[-1]["problems"][0]["field"] == "n_heads"
+    data = lines(capsys)[-1]
+    assert data["problems"][0]["field"] == "n_heads"
+    assert {"config", "parameters", "parameter_bytes", "kv_bytes_per_token", "flops_per_token"} <= set(data)
+    assert {"total", "by_part"} <= set(data["parameters"])
     assert main(["inspect", "--preset", "tiny-llama", "--set", "nonsense=1"]) == 2
     assert "nonsense" in capsys.readouterr().err
 
@@ -103,6 +109,16 @@ def test_finetune_then_use_merge_and_list(model: str, home: Path, tmp_path: Path
     adapter = events[-1]["adapter"]
     assert main(["generate", model, "--chat", "q", "--adapter", f"{adapter}:0.5", "--max-new-tokens", "2", "--json"]) == 0
     capsys.readouterr()
+    for verb in (["generate", str(out), "--chat", "q", "--max-new-tokens", "2"], ["inspect", str(out)]):
+        assert main([*verb, "--json"]) == 0
+    capsys.readouterr()
+    scored = []
+    for arguments in ([str(out)], [model, "--adapter", adapter], [model]):
+        assert main(["score", *arguments[:1], str(data), *arguments[1:], "--json"]) == 0
+        scored.append(lines(capsys)[-1]["nll"])
+    assert scored[0] == scored[1] != scored[2]
+    assert main(["finetune", str(out), str(data)]) == 2
+    assert "is a run" in capsys.readouterr().err
     assert main(["merge", model, "--adapter", adapter, "--out", str(tmp_path / "merged"), "--format", "workbench", "--json"]) == 0
     assert lines(capsys)[-1]["max_abs_logit_difference"] == 0
     assert main(["runs", "--json"]) == 0
@@ -121,6 +137,54 @@ def test_data_reports_the_broken_line(model: str, home: Path, tmp_path: Path, ca
     assert report["problems"][0]["row"] == 2
 
 
+def test_data_that_was_stopped_says_so(
+    model: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from workbench.session import Session
+
+    real = Session.preflight
+
+    def stopped(self: Session, config: Any, length: int, control: Control) -> Any:
+        control.stop()
+        return real(self, config, length, control)
+
+    monkeypatch.setattr(Session, "preflight", stopped)
+    data = tmp_path / "data.txt"
+    data.write_text("some text\n" * 50)
+    assert main(["data", str(data), "--model", model, "--json"]) == 130
+    assert lines(capsys)[-1]["stopped"]
+
+
+@pytest.mark.parametrize("error", [ValueError("seven\nlines"), OSError(5, "seven"), RuntimeError()])
+def test_what_nobody_expected_is_a_sentence_too(
+    error: Exception, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(args: Any, console: Any) -> int:
+        raise error
+
+    known = VERBS["models"]
+    monkeypatch.setitem(VERBS, "models", Verb(known.name, known.help, known.arguments, fail))
+    assert main(["models"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("workbench: something unexpected happened: ")
+    assert "--debug" in err
+    assert len(err.splitlines()) == 2
+    assert main(["models", "--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_strength_follows_the_folder(tmp_path: Path) -> None:
+    odd = tmp_path / "ad:2"
+    odd.mkdir()
+    assert split_strength(str(odd)) == (odd, 1.0)
+    assert split_strength(f"{odd}:0.5") == (odd, 0.5)
+    assert split_strength("ad:3") == (Path("ad"), 3.0)
+    assert split_strength("a:b") == (Path("a:b"), 1.0)
+    for number in ("nan", "inf", "-inf"):
+        with pytest.raises(ConfigError, match="strength"):
+            split_strength(f"ad:{number}")
+
+
 def test_score(model: str, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = tmp_path / "t.txt"
     text.write_text("some words to predict")
@@ -129,6 +193,11 @@ def test_score(model: str, home: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["score", model, str(text), "--cache", "exact", "--json"]) == 0
     assert lines(capsys)[-1]["nll"] == pytest.approx(whole["nll"], rel=1e-5)
     assert {"tokens", "perplexity", "bits_per_byte"} <= set(whole)
+    narrow = []
+    for cache in ("none", "exact"):
+        assert main(["score", model, str(text), "--window", "8", "--cache", cache, "--json"]) == 0
+        narrow.append(lines(capsys)[-1]["nll"])
+    assert narrow[0] == pytest.approx(narrow[1], rel=1e-5)
 
 
 def test_models_says_what_can_be_fetched(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

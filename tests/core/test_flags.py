@@ -50,6 +50,20 @@ def test_values_are_parsed_and_the_rest_keeps_its_default(parser: argparse.Argum
     assert from_flags(sample_type, parser.parse_args(["--limit", "none"])).limit is None
 
 
+def test_list_flags_repeat_and_take_commas(parser: argparse.ArgumentParser, sample_type: type) -> None:
+    config = from_flags(sample_type, parser.parse_args(["--tags", "p, q", "--tags=r", "--sizes=1", "--sizes=2,3"]))
+    assert (config.tags, config.sizes) == (("p", "q", "r"), (1, 2, 3))
+
+
+def test_verbatim_items_keep_commas_and_blanks() -> None:
+    from workbench.generation import GenerationConfig
+
+    parser = argparse.ArgumentParser()
+    add_flags(parser, GenerationConfig)
+    given = parser.parse_args(["--stop", ",", "--stop", "\n", "--stop", " a, b "])
+    assert from_flags(GenerationConfig, given).stop == (",", "\n", " a, b ")
+
+
 def test_absent_flags_stay_unset(parser: argparse.ArgumentParser) -> None:
     assert vars(parser.parse_args(["--count", "4"])) == {"count": "4"}
 

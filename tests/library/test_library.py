@@ -91,6 +91,35 @@ def test_names_and_paths_resolve_and_the_catalogue_goes_first(library: Library, 
     assert caught.value.hint == "Give a path, or one of: tiny, mine."
 
 
+def test_a_catalogue_name_never_means_another_file(library: Library) -> None:
+    hf_folder(library.models_folder / "tiny")
+    other = library.models_folder / "sub.gguf"
+    other.write_bytes(b"GGUF")
+    hf_folder(library.models_folder / "sub")
+    library.catalogue = {"tiny": library.catalogue["tiny"], "sub": library.catalogue["tiny"]}
+    names = {m.name: m.path for m in library.models()}
+    assert not set(names) & set(library.catalogue)
+    assert names["sub.gguf"] == library.resolve("sub.gguf") == other
+    assert all(library.resolve(name) == path for name, path in names.items())
+    with pytest.raises(FileError, match="is not on this machine") as caught:
+        library.resolve("sub")
+    assert "sub.gguf" in caught.value.hint or str(library.models_folder / "sub") in caught.value.hint
+
+
+def test_what_goes_away_while_it_is_listed_is_passed_over(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, gone = (adapter_folder(library.runs_folder / name / "adapter") for name in ("kept", "gone"))
+    (kept / "old.safetensors").write_bytes(bytes(7))
+    real = Path.stat
+
+    def stat(path: Path, **options: bool) -> os.stat_result:
+        if gone in path.parents or path.name == "old.safetensors":
+            raise FileNotFoundError(path)
+        return real(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    assert [a.path for a in library.adapters()] == [kept]
+
+
 def test_recent_models_newest_first_without_repeats_or_missing_ones(library: Library, tmp_path: Path) -> None:
     paths = [hf_folder(tmp_path / f"m{n}") for n in range(RECENT_LIMIT + 2)]
     for path in (*paths, paths[3]):

@@ -118,6 +118,33 @@ def test_the_deadline_stops_what_the_steps_do_not(monkeypatch: pytest.MonkeyPatc
     assert "longer than" in refused("{% for i in range(5000) %}{% endfor %}").message
 
 
+BIG = "{% set b = 'ab' * 200000 %}{% set c = 'b' * 100000 %}{% set l = b | list %}"
+MANY = "{% for i in range(100000) %}WORK{% endfor %}"
+SLOW = {
+    "filter": BIG + MANY.replace("WORK", "{% set y = b | sort | length %}"),
+    "test": BIG + MANY.replace("WORK", "{% set y = 'c' is in l %}"),
+    "select": BIG + "{{ (['c'] * 99999) | select('in', l) | list }}",
+    "comparison": BIG + MANY.replace("WORK", "{% set y = 'c' in l %}"),
+    "equality": BIG + "{% set m = b | list %}" + MANY.replace("WORK", "{% set y = l == m %}"),
+    "slice": BIG + MANY.replace("WORK", "{% set y = l[::-1] %}"),
+    "method": BIG + MANY.replace("WORK", "{% set y = b.count('c') %}"),
+    "list method": BIG + MANY.replace("WORK", "{% set y = l.count('c') %}"),
+    "from the end": BIG + "{{ b.rfind('a' ~ c) }}",
+    "strip": BIG + "{{ b.strip('c' ~ c ~ 'a') }}",
+    "trim": BIG + "{{ b | trim('c' ~ c ~ 'a') }}",
+    "sum": "{{ (['ab' | list] * 20000) | sum(start=[]) | sum(start=[]) }}",
+}
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_no_single_operation_outruns_the_clock(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "MAX_SECONDS", 0.2)
+    monkeypatch.setattr(sandbox, "MAX_WORK", 400_000_000)
+    begin = time.perf_counter()
+    refused(SLOW[name])
+    assert time.perf_counter() - begin < 2
+
+
 def test_the_templates_own_refusal_is_told() -> None:
     assert "refuses this conversation: No system role, please." in refused("{{ raise_exception('No system role, please.') }}").message
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.commands.base import Console
-from workbench.core.errors import ConfigError, WorkbenchError
+from workbench.core.errors import ConfigError, FileError, WorkbenchError
 from workbench.core.fields import with_text
 from workbench.core.flags import add_flags, from_flags
+from workbench.library import CATALOGUE
 
 if TYPE_CHECKING:
     from workbench.model import ModelConfig
@@ -24,7 +26,7 @@ def compute_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def model_argument(parser: argparse.ArgumentParser) -> None:
-    text = "A library name (starter), a Hugging Face folder, a GGUF file, or our own checkpoint."
+    text = "A library name (starter), a Hugging Face folder, a GGUF file, our own checkpoint, or a run folder."
     parser.add_argument("model", metavar="MODEL", help=text)
 
 
@@ -43,24 +45,54 @@ def open_session(args: argparse.Namespace) -> Session:
 
 
 def open_model(args: argparse.Namespace, console: Console) -> Session:
-    """A session with `args.model` loaded and `args.adapter`, if any, in force."""
-    session = open_session(args)
-    if console.follow(session.load(args.model, console.control)) is None:
+    """A session with `args.model` loaded and `args.adapter`, if any, in force; of a run folder, its base model and its adapter."""
+    session, base = open_session(args), base_model(args.model)
+    if console.follow(session.load(base, console.control)) is None:
         raise WorkbenchError("Loading was stopped.")
     if getattr(args, "adapter", None):
         path, strength = split_strength(args.adapter)
         session.use_adapter(path, strength)
+    elif base != args.model:
+        session.use_adapter(_adapter_of(Path(args.model).expanduser()))
     return session
 
 
+def base_model(model: str) -> str:
+    """`model` itself, or the base model that a run folder names. Raises `FileError` when the run names none."""
+    folder = Path(model).expanduser()
+    if model in CATALOGUE or not (folder / "run.json").is_file():
+        return model
+    from workbench.runs import open_run
+
+    kept = open_run(folder).manifest.get("model")
+    path = kept.get("path") if isinstance(kept, dict) else None
+    if not isinstance(path, str):
+        raise FileError(f"The run {model} does not say which model it trained.", hint="Name the model, and the adapter with --adapter.")
+    return path
+
+
+def _adapter_of(folder: Path) -> Path:
+    from workbench.runs import open_run
+
+    found = open_run(folder).adapter
+    if found is None:
+        raise FileError(f"The run {folder} has no finished adapter.", hint="Finish it with --resume, or name a checkpoint with --adapter.")
+    return found.absolute()
+
+
 def split_strength(text: str) -> tuple[Path, float]:
-    """"DIR:0.5" -> (DIR, 0.5); without a number the strength is 1."""
+    """"DIR:0.5" -> (DIR, 0.5); without a number, or when the whole is a path, the strength is 1. `ConfigError` unless finite."""
+    if Path(text).expanduser().exists():
+        return Path(text).expanduser(), 1.0
     folder, colon, number = text.rpartition(":")
     if colon and folder:
         try:
-            return Path(folder).expanduser(), float(number)
+            strength = float(number)
         except ValueError:
-            pass  # a colon in the path, not a strength
+            return Path(text).expanduser(), 1.0  # a colon in the path, not a strength
+        if not math.isfinite(strength):
+            raise ConfigError(f"The adapter's strength is {number}.", hint="Give a finite number; 1 is as trained.")
+        return Path(folder).expanduser(), strength
     return Path(text).expanduser(), 1.0
 
 

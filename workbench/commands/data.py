@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from workbench.commands.base import Console, verb
+from workbench.commands.base import STOPPED, Console, verb
 from workbench.commands.common import compute_flags, open_model
 from workbench.core.flags import add_flags, from_flags
 
@@ -36,5 +36,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         text = "".join(f"⟦{s.text}⟧" if s.trained else s.text for s in sample.segments)
         lines.append(f"--- {sample.file}, row {sample.row}; ⟦learnt⟧\n{text}")
     console.result(report.to_json(), "\n".join(lines))
+    if report.stopped:
+        return STOPPED
     report.require_usable()
     return 0

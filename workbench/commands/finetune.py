@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from workbench.commands.base import STOPPED, Console, verb
-from workbench.commands.common import compute_flags, model_argument, open_model
+from workbench.commands.common import base_model, compute_flags, model_argument, open_model
+from workbench.core.errors import ConfigError
 from workbench.core.events import Event
 from workbench.core.flags import add_flags, from_flags
 from workbench.core.format import duration_text
@@ -34,6 +35,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from workbench.requests import FinetuneRequest
     from workbench.training import TrainConfig
 
+    base = base_model(args.model)
+    if base != args.model:  # its adapter would be left out without a word
+        raise ConfigError(f"{args.model} is a run; training on top of its adapter is not possible.", hint=f"Merge it, or train {base}.")
     precision = getattr(args, "dtype", "auto")
     vars(args).pop("dtype", None)  # the chat's weights keep the automatic precision; --dtype is the run's
     sources = tuple(vars(args).pop("sources"))

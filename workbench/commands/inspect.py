@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from workbench.commands.base import Console, table, verb
-from workbench.commands.common import changed, preset_config, preset_flags
+from workbench.commands.common import base_model, changed, preset_config, preset_flags
 from workbench.core.errors import ConfigError
 from workbench.core.fields import to_dict
 from workbench.core.format import bytes_text, count_text
@@ -29,9 +29,12 @@ def run(args: argparse.Namespace, console: Console) -> int:
     config = changed(_config(args), args.changes)
     problems = config.problems()
     if problems:
-        console.result(
-            {"config": to_dict(config), "problems": [asdict(p) for p in problems]}, "\n".join(f"{p.field}: {p}" for p in problems)
-        )
+        nothing = {
+            "parameters": {"total": 0, "by_part": {}, "tied_saving": 0}, "parameter_bytes": {}, "kv_bytes_per_token": {},
+            "flops_per_token": None,
+        }  # fmt: skip
+        found = [asdict(p) for p in problems]
+        console.result({"config": to_dict(config), **nothing, "problems": found}, "\n".join(f"{p.field}: {p}" for p in problems))
         return 1
     cost = account(config)
     total = cost.parameters
@@ -58,4 +61,4 @@ def _config(args: argparse.Namespace) -> ModelConfig:
         raise ConfigError("Nothing to inspect.", hint="Name a model, or give --preset NAME.")
     from workbench.checkpoints import read_config
 
-    return read_config(Library(args.home).resolve(args.model))
+    return read_config(Library(args.home).resolve(base_model(args.model)))

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from workbench.commands.base import Console, verb
-from workbench.commands.common import compute_flags, model_argument, open_session, split_strength
+from workbench.commands.common import base_model, compute_flags, model_argument, open_session, split_strength
 from workbench.core.errors import WorkbenchError
 
 
@@ -21,7 +21,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 @verb("merge", "Add an adapter into the weights, write the model, read it back and compare logits.", _arguments)
 def run(args: argparse.Namespace, console: Console) -> int:
     session = open_session(args)
-    if console.follow(session.load(args.model, console.control)) is None:
+    if console.follow(session.load(base_model(args.model), console.control)) is None:
         raise WorkbenchError("Loading was stopped.")
     path, strength = split_strength(args.adapter)
     report = console.follow(session.merge(path, strength, args.out, args.format, console.control))

@@ -9,6 +9,9 @@ from workbench.commands.base import STOPPED, Console, verb
 from workbench.commands.common import adapter_flag, compute_flags, model_argument, open_model
 from workbench.commands.generate import cache_config
 
+LEAST_CAPACITY = 16
+"""Tokens of the smallest cache; a narrower window leaves some of them unused."""
+
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     model_argument(parser)
@@ -25,7 +28,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from workbench.requests import ScoreRequest
 
     session = open_model(args, console)
-    request = ScoreRequest(file=args.file, window=args.window, stride=args.stride, cache=cache_config(args.cache, args.window))
+    capacity = None if args.cache == "none" or args.window is None else max(LEAST_CAPACITY, args.window)
+    request = ScoreRequest(file=args.file, window=args.window, stride=args.stride, cache=cache_config(args.cache, capacity))
     result = console.follow(session.score(request, console.control))
     detail = f"{result.bits_per_byte:.4f} bits per byte, {result.windows} windows"
     console.result(result.to_json(), f"perplexity {result.perplexity:.4f} over {result.tokens} tokens ({detail})")

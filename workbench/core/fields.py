@@ -44,7 +44,8 @@ class Problem:
 
 @dataclass(frozen=True)
 class FieldInfo:
-    """What is known about one field. `type` is the bare Python type; `optional` says that None is a value too."""
+    """What is known about one field. `type` is the bare Python type; `optional` says that None is a value too; `verbatim`,
+    that commas and blanks belong to a tuple's items, so that a flag gives one item each time."""
 
     name: str
     type: type
@@ -64,6 +65,7 @@ class FieldInfo:
     options: tuple[Option, ...] | None = None
     registry: Registry[Any] | None = None
     item: Any = None
+    verbatim: bool = False
 
     @property
     def is_choice(self) -> bool:
@@ -91,11 +93,13 @@ def setting(
     source: str = "",
     advanced: bool = False,
     none_label: str = "automatic",
+    verbatim: bool = False,
 ) -> Any:
-    """A plain field (bool, int, float, str, tuple of str; `X | None` allowed). `log` asks for a logarithmic editor."""
+    """A plain field (bool, int, float, str, tuple of str; `X | None` allowed). `log` asks for a logarithmic editor; `verbatim`,
+    that items of a tuple are never split or trimmed."""
     meta = dict(
         label=label, help=help, group=group, unit=unit, minimum=minimum, maximum=maximum, log=log, key=key, source=source,
-        advanced=advanced, none_label=none_label,
+        advanced=advanced, none_label=none_label, verbatim=verbatim,
     )  # fmt: skip
     return dataclasses.field(default=default, metadata={_META: meta})
 

@@ -24,6 +24,8 @@ def add_flags(parser: argparse.ArgumentParser, config_type: type, *, skip: tuple
         if info.type is bool:
             group.add_argument(flag, action=argparse.BooleanOptionalAction, **shown)
         else:
+            if info.type is tuple:
+                shown["action"] = "append"
             group.add_argument(
                 flag, metavar="|".join(names) if names else (info.unit or info.type.__name__).upper().replace(" ", "_"), **shown
             )
@@ -33,6 +35,8 @@ def _help(info: FieldInfo) -> str:
     parts = [info.help]
     if info.key and info.key != info.name:
         parts.append(f"(key: {info.key})")
+    if info.type is tuple:
+        parts.append("Repeatable, one each time." if info.verbatim else "Repeatable, or with commas.")
     default = info.none_label if info.default is None else getattr(info.default, "kind", info.default)
     parts.append(f"Default: {default}.")
     return " ".join(parts).replace("%", "%%")
@@ -43,6 +47,16 @@ def from_flags(config_type: type[C], namespace: argparse.Namespace, **fixed: Any
     values: dict[str, Any] = {}
     for info in describe(config_type):
         if hasattr(namespace, info.name):
-            raw = getattr(namespace, info.name)
-            values[info.name] = parse(info, raw) if isinstance(raw, str) else raw
+            values[info.name] = _value(info, getattr(namespace, info.name))
     return config_type(**{**values, **fixed})
+
+
+def _value(info: FieldInfo, raw: Any) -> Any:
+    if isinstance(raw, str):
+        return parse(info, raw)
+    if info.type is not tuple or not isinstance(raw, list):
+        return raw
+    if info.verbatim:
+        return tuple(raw)
+    parsed = [parse(info, text) for text in raw]
+    return None if None in parsed else tuple(item for items in parsed for item in items)

@@ -48,7 +48,7 @@ class GenerationConfig:
         help="The same seed, prompt and settings give the same reply on the same machine; leave it out for a new reply each time.",
     )  # fmt: skip
     stop: tuple[str, ...] = setting(
-        (), label="Stop strings", group="Length", key="stop_strings",
+        (), label="Stop strings", group="Length", key="stop_strings", verbatim=True,
         help="The reply ends as soon as one of these texts appears in it; the text itself is cut off.",
     )  # fmt: skip
 

@@ -1,8 +1,9 @@
 """Jinja templates from strangers, run so that they can neither reach Python nor use up the machine.
 
 Chat templates come inside model files. On top of Jinja's immutable sandbox: reading an internal attribute is an error at
-once, every loop step and call is counted against a limit and a deadline, and every operation that can make a value
-larger than its inputs (repetition, joining, formatting, nesting) is measured before or as it happens.
+once, every loop step and call is counted against a limit and a deadline, every operation is charged for the size of what
+it reads, and every one that can make a value larger than its inputs (repetition, joining, formatting, nesting) is measured
+before or as it happens.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from workbench.core.errors import ModelError
 MAX_SOURCE = 400_000
 MAX_STEPS = 500_000
 MAX_SECONDS = 5.0
+MAX_WORK = 4_000_000_000
+"""Characters that all operations together may read: no single one may run for long after the clock was looked at."""
 _ABSOLUTE_CHARACTERS = 64_000_000
 _MAX_NUMBER = 1_000_000
 _MAX_BITS = 4096
@@ -34,7 +37,10 @@ _MAX_DEPTH = 64
 _BUDGET = "the budget of this rendering"  # no template can spell a variable with spaces
 _UNSAFE_FIX = "Use the built-in ChatML template, or take the model's template from a source you trust."
 _REMOVED_FILTERS = ("pprint", "urlize", "random", "striptags", "xmlattr", "wordwrap", "center", "filesizeformat", "forceescape", "attr")
-_STEP, _BOUND, _CHAIN = "workbench_step", "workbench_bound", "workbench_chain"
+_STEP, _BOUND, _CHAIN, _READ = "workbench_step", "workbench_bound", "workbench_chain", "workbench_read"
+# Python looks for each character of one text in the other here, or compares at every place from the end.
+_PRODUCTS = frozenset(("strip", "lstrip", "rstrip", "trim", "rfind", "rindex", "rsplit", "rpartition"))
+_SORTING = frozenset(("sort", "dictsort", "groupby", "unique"))
 
 
 class ConversationError(ModelError):
@@ -50,14 +56,30 @@ class _Budget:
 
     def __init__(self, characters: int) -> None:
         self.characters = min(1_000_000 + 8 * characters, _ABSOLUTE_CHARACTERS)
-        self._steps = 0
+        self._steps = self._work = 0
         self._deadline = time.monotonic() + MAX_SECONDS
 
     def step(self) -> None:
         self._steps += 1
         if self._steps > MAX_STEPS:
             raise SecurityError(f"it takes more than {MAX_STEPS} steps")
-        if self._steps % 256 == 0 and time.monotonic() > self._deadline:
+        self._look_at_clock()
+
+    def work(self, size: int) -> None:
+        """Charge an operation that reads `size` characters, before it does."""
+        self._work += size
+        if self._work > MAX_WORK:
+            raise SecurityError(f"it works through more than {MAX_WORK} characters")
+        self._look_at_clock()
+
+    def read(self, value: Any) -> Any:
+        """`value`, once reading all of it is charged; iterators are left as they are."""
+        if not isinstance(value, (bool, float, type(None), _Steps)):
+            self.work(self._weight(value, 0, 0))
+        return value
+
+    def _look_at_clock(self) -> None:
+        if time.monotonic() > self._deadline:
             raise SecurityError(f"it takes longer than {MAX_SECONDS:g} seconds")
 
     def allow(self, size: int) -> None:
@@ -69,7 +91,9 @@ class _Budget:
         if isinstance(value, Iterator):
             value = self._drain(value)
         if not isinstance(value, (bool, float, type(None))):
-            self.allow(self._weight(value, 0, 0))
+            size = self._weight(value, 0, 0)
+            self.allow(size)
+            self.work(size)
         return value
 
     def _drain(self, values: Iterator[Any]) -> list[Any]:
@@ -98,6 +122,7 @@ class _Budget:
         else:
             return so_far
         so_far += 16  # an empty container takes room too
+        self._look_at_clock()  # measuring takes time as well
         if depth > _MAX_DEPTH:
             raise SecurityError(f"it nests values more than {_MAX_DEPTH} deep")
         for part in parts:
@@ -157,6 +182,18 @@ def _growth(name: str, values: Sequence[Any]) -> int:
     return 0
 
 
+def _effort(name: str, values: Sequence[Any]) -> int:
+    """Characters that an operation on `values` (its subject first) reads beyond each of them once."""
+    size = _length(values[0]) if values else 0
+    if name in _PRODUCTS:
+        return size * max([0, *(_length(v) for v in values[1:] if isinstance(v, str))])
+    if name in _SORTING:
+        return size * size.bit_length()
+    if name == "sum" and any(isinstance(v, (list, tuple)) for v in values[1:]):
+        return size * size  # every partial sum is a new list
+    return 0
+
+
 class _Environment(sandbox.ImmutableSandboxedEnvironment):
     """The sandbox with limits. Templates cannot load other templates."""
 
@@ -176,6 +213,8 @@ class _Environment(sandbox.ImmutableSandboxedEnvironment):
         self.filters[_STEP] = pass_context(lambda context, values: _Steps(_budget_of(context), values))
         self.filters[_BOUND] = pass_context(lambda context, value: _budget_of(context).bound(value))
         self.filters[_CHAIN] = pass_context(_chain)
+        self.filters[_READ] = pass_context(lambda context, value: _budget_of(context).read(value))
+        self.tests = {name: _guarded_test(self, function) for name, function in self.tests.items()}
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree: nodes.Template = _Guard().visit(super()._parse(source, name, filename))
@@ -192,8 +231,12 @@ class _Environment(sandbox.ImmutableSandboxedEnvironment):
         budget.step()
         budget.bound([*args, *kwargs.values()])
         subject = getattr(getattr(__obj, "__wrapped__", __obj), "__self__", None)  # `format` comes wrapped by the sandbox
+        if isinstance(subject, (str, list, tuple, dict)):
+            budget.read(subject)
         if isinstance(subject, str):
-            budget.allow(_growth(getattr(__obj, "__name__", ""), [subject, *args, *kwargs.values()]))
+            name, values = getattr(__obj, "__name__", ""), [subject, *args, *kwargs.values()]
+            budget.allow(_growth(name, values))
+            budget.work(_effort(name, values))
         return budget.bound(super().call(__context, __obj, *args, **kwargs))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
@@ -254,6 +297,7 @@ def _guarded_filter(environment: jinja2.Environment, name: str, function: Callab
         if any(isinstance(v, int) and abs(v) > _MAX_NUMBER for v in values[1:]):
             raise SecurityError(f"it gives the filter {name!r} a number beyond {_MAX_NUMBER}")
         budget.allow(_growth(name, values))
+        budget.work(_effort(name, values))
         if name in ("batch", "slice") and len(values) > 1:
             budget.allow(_length(values[0]) + _length(values[1]))
         if name == "tojson":
@@ -264,8 +308,24 @@ def _guarded_filter(environment: jinja2.Environment, name: str, function: Callab
     return guarded
 
 
+def _guarded_test(environment: jinja2.Environment, function: Any) -> Callable[..., Any]:
+    """A test (`is …`, `select(…)`) that counts as a step and is charged for what it reads."""
+    wants = _PassArg.from_obj(function)
+
+    @pass_context
+    def guarded(context: Context, *args: Any, **kwargs: Any) -> Any:
+        budget = _budget_of(context)
+        budget.step()
+        for value in (*args, *kwargs.values()):
+            budget.read(value)
+        first = {_PassArg.context: (context,), _PassArg.eval_context: (context.eval_ctx,), _PassArg.environment: (environment,)}
+        return function(*(first[wants] if wants else ()), *args, **kwargs)
+
+    return guarded
+
+
 class _Guard(NodeTransformer):
-    """Puts the limits into the template's tree: loops count, nested values and `~` are measured."""
+    """Puts the limits into the template's tree: loops count, nested values and `~` are measured, comparisons and slices paid."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
         self.generic_visit(node)
@@ -275,6 +335,18 @@ class _Guard(NodeTransformer):
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         self.generic_visit(node)
         return _filtered(node.nodes[0], _CHAIN, node.nodes[1:])
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
+        self.generic_visit(node)
+        sides: list[Any] = [node, *node.ops]
+        for side in sides:
+            if not isinstance(side.expr, nodes.Const):
+                side.expr = _filtered(side.expr, _READ)
+        return node
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
+        self.generic_visit(node)
+        return _filtered(node, _BOUND) if isinstance(node.arg, nodes.Slice) else node
 
     def visit_List(self, node: nodes.List) -> nodes.Node:
         self.generic_visit(node)
