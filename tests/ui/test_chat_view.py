@@ -79,6 +79,20 @@ def test_code_is_plain_while_it_grows_and_coloured_when_closed(message: MessageW
     assert QGuiApplication.clipboard().text() == code.text
 
 
+def test_growing_code_makes_room_for_its_scroll_bar(panel: ChatPanel, qtbot: QtBot) -> None:
+    view = panel.view
+    view.begin_reply("model")
+    text = "```py\n\ndef f():\n    return " + "x" * 120 + "\n\n# end\n```\nand on"
+    for at in range(0, len(text), 5):
+        before = view.flushes
+        view.append(text[at : at + 5])
+        qtbot.waitUntil(lambda before=before: view.flushes > before, timeout=2000)  # type: ignore[misc]
+    code = view.messages[-1].widgets[0]
+    assert isinstance(code, CodeBlock)
+    assert code.code.horizontalScrollBar().maximum() > 0
+    qtbot.waitUntil(lambda: code.code.geometry().bottom() < code.height() - 2, timeout=2000)
+
+
 def test_a_selection_survives_growing(message: MessageWidget) -> None:
     message.set_text("Some **bold** words to select")
     block = first(message)

@@ -57,7 +57,8 @@ class _Code(QPlainTextEdit):
         self.viewport().setAutoFillBackground(False)
         self.setUndoRedoEnabled(False)
         self.document().setDocumentMargin(0)
-        self.horizontalScrollBar().rangeChanged.connect(self.fit)
+        # Queued: the bar comes while a layout is at work, which would not notice that the code became higher.
+        self.horizontalScrollBar().rangeChanged.connect(self.fit, Qt.ConnectionType.QueuedConnection)
 
     @Slot()
     def fit(self) -> None:
