@@ -82,8 +82,7 @@ def test_ranks_that_differ_are_written_as_patterns(
     specs = {n: AdapterSpec("lora", 4, 8.0) for n in names}
     specs["blocks.1.attention.q_proj"] = AdapterSpec("lora", 6, 8.0)
     specs |= {n: AdapterSpec("lora", 2, 5.0) for n in names if n.endswith("up_proj")}
-    for adapter in attach_specs(model, specs, "default").values():
-        adapter.reset("kaiming", torch.Generator().manual_seed(0), torch.empty(0))
+    attach_specs(model, specs, "default", lambda _, adapter: adapter.reset("kaiming", torch.Generator(), torch.empty(0)))
     trained(model)
     save_adapter(model, "default", tmp_path / "a", "llama")
     data = json.loads((tmp_path / "a" / "adapter_config.json").read_text())
@@ -168,6 +167,27 @@ class TestRefused:
             ({"rank_pattern": {"k_proj": 3}}, ModelError, "k_proj.*rank 3"),
             ({"r": "many"}, FileError, "wrong type"),
             ({"rank_pattern": ["k_proj"]}, FileError, "wrong type"),
+            ({"target_modules": 5}, FileError, "target_modules = 5"),
+            ({"exclude_modules": [5]}, FileError, "exclude_modules"),
+            ({"layers_to_transform": {"a": 1}}, FileError, "layers_to_transform"),
+            ({"layers_pattern": 3}, FileError, "layers_pattern"),
+            ({"r": 0}, FileError, "rank 0.*between 1"),
+            ({"r": 2.5}, FileError, "r = 2.5"),
+            ({"r": 0, "rank_pattern": {".*": 4}}, FileError, "rank 0"),
+            ({"r": -3, "rank_pattern": {".*": 4}}, FileError, "rank -3"),
+            ({"r": 10**400}, FileError, "wrong type"),
+            ({"rank_pattern": {"k_proj": 0}}, FileError, "k_proj the rank 0"),
+            ({"lora_alpha": float("inf")}, FileError, "alpha inf.*finite"),
+            ({"lora_alpha": float("nan")}, FileError, "alpha nan.*finite"),
+            ({"alpha_pattern": {"k_proj": float("nan")}}, FileError, "k_proj the alpha nan"),
+            ({"lora_dropout": 3}, FileError, "lora_dropout = 3.*below 1"),
+            ({"target_modules": "([a-z._0-9]+)+!"}, ModelError, "a-z.*repeat.*within a repeat"),
+            ({"target_modules": "("}, ModelError, "no regular expression"),
+            ({"exclude_modules": "(a|aa)*!"}, ModelError, "within a repeat"),
+            ({"rank_pattern": {"(": 4}}, ModelError, "no regular expression"),
+            ({"alpha_pattern": {"(?i)k_proj": 4}}, ModelError, "no regular expression"),
+            ({"layers_to_transform": [0], "layers_pattern": "(x+)+"}, ModelError, "within a repeat"),
+            ({"target_modules": "(" * 3000 + ")" * 3000}, ModelError, "characters long"),
         ],
     )
     def test_settings(
@@ -179,6 +199,12 @@ class TestRefused:
         assert adapter_names(other) == ()
         assert all(p.requires_grad for p in other.parameters())
 
+    def test_json_that_is_nested_without_end(self, tuned: Transformer, make_model: Make, tmp_path: Path) -> None:
+        folder = write(tuned, tmp_path / "a")
+        (folder / "adapter_config.json").write_text('{"x": ' + "[" * 100_000 + "]" * 100_000 + "}")
+        with pytest.raises(FileError, match="nested too deeply"):
+            load_adapter(make_model(), folder)
+
     def test_settings_without_effect_are_taken(self, tuned: Transformer, make_model: Make, tmp_path: Path) -> None:
         folder = write(
             tuned, tmp_path / "a", revision="main", peft_version="0.99", some_future_switch=False, loftq_config={}, qalora_group_size=16,
@@ -189,6 +215,12 @@ class TestRefused:
     @pytest.mark.parametrize("targets", ["all-linear", r"model\.layers\.\d+\.(self_attn|mlp)\.\w+"])
     def test_targets_as_text_are_taken(self, tuned: Transformer, make_model: Make, tmp_path: Path, targets: str) -> None:
         load_adapter(make_model(), write(tuned, tmp_path / "a", target_modules=targets))
+
+    def test_strange_layers_where_no_targets_are_named(self, tuned: Transformer, make_model: Make, tmp_path: Path) -> None:
+        folder = write(tuned, tmp_path / "a", target_modules="absent")
+        self.change(folder, lambda t: t.update({f"base_model.model.lm_head.lora_{x}.weight": torch.zeros(4) for x in "AB"}))
+        with pytest.raises(ModelError, match=r"1 unexpected.*lm_head"):
+            load_adapter(make_model(), folder)
 
     def change(self, folder: Path, edit: Callable[[dict[str, torch.Tensor]], None]) -> None:
         path = folder / "adapter_model.safetensors"

@@ -60,8 +60,8 @@ class LoraLinear(Corrected):
 
     def adapter(self, name: str) -> Adapter | None:
         """The adapter of that name, if this layer has it."""
-        found: Any = self.adapters[name] if name in self.adapters else None  # noqa: SIM401 (older torch has no get)
-        return found  # type: ignore[no-any-return]
+        held: Any = self.adapters  # read once: another thread may replace it
+        return held[name] if name in held else None  # noqa: SIM401 (older torch has no get)
 
     # What code that knows linears asks of one.
 

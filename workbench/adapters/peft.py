@@ -34,9 +34,12 @@ FORMAT_VERSION = "0.21.2"
 SHOWN = 8
 
 
-def load_adapter(model: nn.Module, folder: Path | str, name: str = "default", family: str | None = None) -> LoraConfig:
+def load_adapter(
+    model: nn.Module, folder: Path | str, name: str = "default", family: str | None = None, *, strength: float = 1.0
+) -> LoraConfig:
     """Attach the adapter in `folder` to `model` as `name`; returns its settings (rank and α are those of most layers).
 
+    It acts at `strength` in threads that have not selected for themselves, and the model is untouched when anything is wrong.
     `family` says whose module paths the keys use; None recognises it by the keys. Raises `FileError` when the folder is no
     adapter or damaged, `ModelError` when it does not fit the model or needs something that is not supported.
     """
@@ -47,18 +50,19 @@ def load_adapter(model: nn.Module, folder: Path | str, name: str = "default", fa
     if naming is None:
         raise ModelError(f"{folder} fits no layer of this model.", hint="It was made for another model.", details="\n".join(by_module))
     layout = naming.layout(model)
-    _same_modules(folder, set(by_module), settings.targets(layout))
+    expected = settings.targets(layout)
+    _same_modules(folder, set(by_module), set(by_module) & layout.keys() if expected is None else expected)
     pairs: dict[str, Pair] = {}
     for module, tensors in by_module.items():
         pairs.update(_pairs(model, folder, module, layout[module], tensors, settings))
     specs = {layer: _spec(settings, pair) for layer, pair in pairs.items()}
-    for layer, adapter in attach_specs(model, specs, name).items():
-        _fill(adapter, pairs[layer])
     common = _spec(settings, Pair(torch.empty(settings.r, 0), torch.empty(0, settings.r), settings.scaling(settings.r, settings.alpha)))
-    return LoraConfig(
+    config = LoraConfig(
         method=settings.method, r=common.r, lora_alpha=common.alpha, lora_dropout=settings.dropout,
         target_modules=tuple(shortest(list(specs), list(linears(model)))),
     )  # fmt: skip
+    attach_specs(model, specs, name, lambda layer, adapter: _fill(adapter, pairs[layer]), strength=strength)
+    return config
 
 
 def save_adapter(model: nn.Module, name: str, folder: Path | str, family: str = "workbench", *, base_model: str | None = None) -> Path:
@@ -127,10 +131,7 @@ def _by_module(tensors: Mapping[str, Tensor], folder: Path) -> dict[str, dict[st
     return found
 
 
-def _same_modules(folder: Path, present: set[str], expected: set[str] | None) -> None:
-    """`expected` None: the file names no targets, so what is there counts."""
-    if expected is None:
-        return
+def _same_modules(folder: Path, present: set[str], expected: set[str]) -> None:
     missing, unexpected = sorted(expected - present), sorted(present - expected)
     if missing or unexpected:
         parts = [f"{len(x)} {word} ({_some(x)})" for x, word in ((missing, "missing"), (unexpected, "unexpected")) if x]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 from workbench.adapters.base import ADAPTERS, adapter_type
 from workbench.adapters.peft_names import targeted
+from workbench.adapters.peft_patterns import problem_of
 from workbench.core.errors import FileError, ModelError
 
 READ = {
@@ -24,6 +27,10 @@ WITHOUT_EFFECT = {
 """Keys that say nothing about what the trained adapter computes."""
 PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")
 """Starting values that leave the base weights as they were; the others are only right beside a changed base."""
+
+MOST = 1 << 20
+"""The highest rank that is believed."""
+DAMAGED = "The file is damaged; copy it again."
 
 
 @dataclass(frozen=True)
@@ -66,26 +73,84 @@ def read_settings(path: Path) -> Settings:
     """Raises `FileError` when the file is missing or no adapter's, `ModelError` for a setting that is not supported."""
     data = _json(path)
     if data.get("peft_type") != "LORA":
-        raise ModelError(f"{path.parent} is an adapter of type {data.get('peft_type')!r}.", hint="Only LoRA adapters can be loaded.")
+        raise ModelError(
+            f"{path.parent} is an adapter of type {reprlib.repr(data.get('peft_type'))}.", hint="Only LoRA adapters can be loaded."
+        )
     _refuse_unsupported(path, data)
-    layers = data.get("layers_to_transform")
-    patterns = data.get("layers_pattern") or []
     try:
-        return Settings(
+        settings = Settings(
             path=path,
             method=_method(path, data),
-            r=int(data.get("r", 8)),
-            alpha=float(data.get("lora_alpha", 8)),
-            dropout=float(data.get("lora_dropout", 0.0)),
-            rank_pattern={k: int(v) for k, v in (data.get("rank_pattern") or {}).items()},
-            alpha_pattern={k: float(v) for k, v in (data.get("alpha_pattern") or {}).items()},
-            target_modules=data.get("target_modules"),
-            exclude_modules=data.get("exclude_modules"),
-            layers=None if layers in (None, []) else frozenset([layers] if isinstance(layers, int) else layers),
-            layers_pattern=[patterns] if isinstance(patterns, str) else list(patterns),
+            r=_whole(data.get("r", 8), "r"),
+            alpha=_number(data.get("lora_alpha", 8), "lora_alpha"),
+            dropout=_number(data.get("lora_dropout", 0.0), "lora_dropout"),
+            rank_pattern={k: _whole(v, f"rank_pattern of {k}") for k, v in (data.get("rank_pattern") or {}).items()},
+            alpha_pattern={k: _number(v, f"alpha_pattern of {k}") for k, v in (data.get("alpha_pattern") or {}).items()},
+            target_modules=_names(data.get("target_modules"), "target_modules"),
+            exclude_modules=_names(data.get("exclude_modules"), "exclude_modules"),
+            layers=_layers(data.get("layers_to_transform")),
+            layers_pattern=_listed(_names(data.get("layers_pattern"), "layers_pattern")),
         )
-    except (TypeError, ValueError, AttributeError) as error:
-        raise FileError(f"{path} holds a value of the wrong type ({error}).", hint="The file is damaged; copy it again.") from error
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise FileError(f"{path} holds a value of the wrong type ({error}).", hint=DAMAGED) from error
+    _check_bounds(settings)
+    _check_patterns(settings)
+    return settings
+
+
+def _number(value: Any, key: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{key} = {reprlib.repr(value)} is no number")
+    return float(value)
+
+
+def _whole(value: Any, key: str) -> int:
+    if not _number(value, key).is_integer():
+        raise TypeError(f"{key} = {value!r} is no whole number")
+    return int(value)
+
+
+def _names(value: Any, key: str) -> Sequence[str] | str | None:
+    if value is None or isinstance(value, str) or (isinstance(value, list) and all(isinstance(v, str) for v in value)):
+        return value
+    raise TypeError(f"{key} = {reprlib.repr(value)} is neither a text nor a list of texts")
+
+
+def _listed(value: Sequence[str] | str | None) -> Sequence[str]:
+    return ([value] if value else []) if isinstance(value, str) else list(value or [])
+
+
+def _layers(value: Any) -> frozenset[int] | None:
+    if value is None or value == []:
+        return None
+    return frozenset(_whole(v, "layers_to_transform") for v in (value if isinstance(value, list) else [value]))
+
+
+def _check_bounds(settings: Settings) -> None:
+    """Numbers that would divide by zero, allocate without end or make every answer NaN."""
+    for key, r in [("r", settings.r), *settings.rank_pattern.items()]:
+        if not 1 <= r <= MOST:
+            raise FileError(f"{settings.path} gives {key} the rank {r}; it must be between 1 and {MOST}.", hint=DAMAGED)
+    for key, alpha in [("lora_alpha", settings.alpha), *settings.alpha_pattern.items()]:
+        if not math.isfinite(alpha):
+            raise FileError(f"{settings.path} gives {key} the alpha {alpha}; it must be finite.", hint=DAMAGED)
+    if not 0 <= settings.dropout < 1:
+        raise FileError(f"{settings.path} has lora_dropout = {settings.dropout}; it must be at least 0 and below 1.", hint=DAMAGED)
+
+
+def _check_patterns(settings: Settings) -> None:
+    """Every text that is used as a regular expression, in the form in which it is used."""
+    whole = [t for t in (settings.target_modules, settings.exclude_modules) if isinstance(t, str)]
+    found = {t: t for t in whole}
+    found |= {f"({k})": k for k in (*settings.rank_pattern, *settings.alpha_pattern)}
+    found |= {f"(?:{p})": p for p in settings.layers_pattern}
+    for used, written in found.items():
+        problem = problem_of(written) or problem_of(f".{used}")
+        if problem is not None:
+            raise ModelError(
+                f"The pattern {reprlib.repr(written)} in {settings.path} {problem}.",
+                hint="Write the layers' names into adapter_config.json instead, as PEFT does when it saves an adapter.",
+            )
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -93,8 +158,10 @@ def _json(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileError(f"{path} does not exist.", hint="Choose a folder that PEFT or this program has written.") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise FileError(f"{path} cannot be read: {error}.", hint="The file is damaged; copy it again.") from error
+    except (OSError, ValueError) as error:
+        raise FileError(f"{path} cannot be read: {error}.", hint=DAMAGED) from error
+    except RecursionError:
+        raise FileError(f"{path} cannot be read: it is nested too deeply.", hint=DAMAGED) from None
     if not isinstance(data, dict):
         raise FileError(f"{path} is not an adapter's settings.", hint="Choose another folder.")
     return data
@@ -116,11 +183,12 @@ def _refuse_unsupported(path: Path, data: Mapping[str, Any]) -> None:
         if key in READ or key in WITHOUT_EFFECT or not value or (key == "bias" and value == "none"):
             continue
         raise ModelError(
-            f"{path.parent} uses {key} = {value!r}, which is not supported.", hint="Merge it with PEFT and load the merged model."
+            f"{path.parent} uses {key} = {reprlib.repr(value)}, which is not supported.",
+            hint="Merge it with PEFT and load the merged model.",
         )
     start = data.get("init_lora_weights", True)
     if start not in PLAIN_STARTS:
         raise ModelError(
-            f"{path.parent} was started with init_lora_weights = {start!r}, which changes the base weights too.",
+            f"{path.parent} was started with init_lora_weights = {reprlib.repr(start)}, which changes the base weights too.",
             hint="Save it with PEFT's path_initial_model_for_weight_conversion, which makes a plain LoRA of it.",
         )
