@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import threading
@@ -14,6 +15,7 @@ import psutil
 import pytest
 import torch
 
+from workbench import finetuning
 from workbench.adapters import LoraConfig
 from workbench.caches import CacheConfig
 from workbench.checkpoints import load_checkpoint, save_checkpoint
@@ -163,6 +165,61 @@ def test_a_stopped_run_resumes(session: Session, lesson: Path, tmp_path: Path) -
     assert next(e.step for e in events if e.name == "step") == 13
     assert (result.reason, result.steps) == ("done", 25)
     assert open_run(tmp_path / "run").status == "done"
+
+
+def test_a_refused_resume_leaves_the_finished_run(session: Session, lesson: Path, tmp_path: Path) -> None:
+    train = TrainConfig(max_steps=2, max_length=200, dtype="float32", eval_steps=None)
+    drain(session.finetune(request(lesson, out=tmp_path / "run", train=train)))
+    before = (tmp_path / "run" / "run.json").read_bytes()
+    with pytest.raises(FileError, match="max_steps"):
+        drain(session.finetune(request(lesson, out=tmp_path / "run", resume=True)))
+    assert (tmp_path / "run" / "run.json").read_bytes() == before
+    with pytest.raises(FileError, match="no checkpoint"):
+        drain(session.finetune(request(lesson, out=tmp_path / "new", resume=True)))
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_run_that_is_left_is_stopped_and_tidied_in_order(
+    session: Session, lesson: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    detach, inner = finetuning.adapters.detach, finetuning.train
+
+    def watched(*args: Any, **kwargs: Any) -> Generator[Any, None, Any]:
+        try:
+            return (yield from inner(*args, **kwargs))
+        finally:
+            order.append("training closed")
+
+    def detached(model: Any, name: str) -> None:
+        order.append("adapter detached")
+        detach(model, name)
+
+    monkeypatch.setattr(finetuning, "train", watched)
+    monkeypatch.setattr(finetuning.adapters, "detach", detached)
+    events = session.finetune(request(lesson, out=tmp_path / "run"))
+    while next(events).name != "step":
+        pass
+    events.close()
+    assert order == ["training closed", "adapter detached"]
+    info = open_run(tmp_path / "run")
+    assert (info.status, info.message) == ("stopped", "")
+
+
+def test_a_full_disk_at_the_end_has_a_sentence(
+    session: Session, lesson: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    train = TrainConfig(max_steps=1, max_length=200, dtype="float32", eval_steps=None)
+    with monkeypatch.context() as patch:
+        patch.setattr(finetuning.shutil, "copyfile", full)
+        with pytest.raises(FileError, match="disk is full: adapter"):
+            drain(session.finetune(request(lesson, out=tmp_path / "run", train=train)))
+    assert open_run(tmp_path / "run").adapter is None
+    _, result = drain(session.finetune(request(lesson, out=tmp_path / "run", train=train, resume=True)))
+    assert open_run(tmp_path / "run").adapter == result.adapter, "the run is finished once there is room"
 
 
 def test_chat_goes_on_during_a_run(session: Session, lesson: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Generator
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from workbench.core.control import Control
 from workbench.core.errors import ConfigError
 from workbench.core.events import Event, Notice, Phase
 from workbench.core.fields import require_usable
+from workbench.core.store import atomic_folder
 from workbench.data import DataConfig, DataReport, Prepared, load_data
 from workbench.requests import FinetuneRequest, ModelSummary
-from workbench.runs import DONE, STOPPED, Run, fresh_folder, writing
+from workbench.runs import DONE, STOPPED, Run, fresh_folder, require_checkpoint, writing
 from workbench.tokenizers import Tokenizer, chat_template
 from workbench.training import TrainResult, train
 
@@ -46,6 +48,8 @@ def finetune(
     require_usable(request.train)
     if request.resume and request.out is None:
         raise ConfigError("There is no run to resume.", hint="Name its folder.")
+    if request.resume and request.out is not None:
+        require_checkpoint(request.out.expanduser())
     prepared = yield from prepare_data(loaded, tokenizer, request.data, request.train.max_length, control)
     if control.stopping:
         return TrainResult(reason="stopped", steps=0)
@@ -75,14 +79,15 @@ def _run(
             loaded.model, training, request.train, adapter=name, validation=validation, folder=run.folder, export=export,
             resume=request.resume, control=control,
         )  # fmt: skip
-        while True:
-            try:
-                event = next(steps)
-            except StopIteration as end:
-                result: TrainResult = end.value
-                break
-            run.record(event)
-            yield event
+        with closing(steps):  # it gives the parameters back before they are taken off
+            while True:
+                try:
+                    event = next(steps)
+                except StopIteration as end:
+                    result: TrainResult = end.value
+                    break
+                run.record(event)
+                yield event
     finally:
         adapters.detach(loaded.model, name)
     status = {"done": DONE, "stopped": STOPPED}[result.reason]
@@ -92,13 +97,12 @@ def _run(
 
 
 def _publish(saved: Path, folder: Path) -> Path:
-    """Copy the last checkpoint's adapter to where people and programs look for it."""
+    """Copy the last checkpoint's adapter to where people and programs look for it. Raises `FileError` when it cannot be."""
     target = folder / "adapter"
-    part = folder / ".adapter.part"
-    shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(saved, part)
-    shutil.rmtree(target, ignore_errors=True)
-    part.rename(target)
+    with atomic_folder(target) as part:
+        for source in sorted(saved.rglob("*")):  # not copytree, whose errors no longer say that the disk is full
+            copy = part / source.relative_to(saved)
+            copy.mkdir() if source.is_dir() else shutil.copyfile(source, copy)
     return target
 
 

@@ -14,7 +14,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -24,12 +24,16 @@ import psutil
 from filelock import FileLock, Timeout
 
 from workbench.core.errors import BusyError, FileError
-from workbench.core.events import Event
-from workbench.core.store import read_json, write_json, write_text
+from workbench.core.events import Event, Phase
+from workbench.core.store import read_json, recover_inside, write_error, write_json, write_text
 
 _KIND, _VERSION = "workbench run", 1
 METRICS = "metrics.jsonl"
+_RESULTS = ("adapter", "last-good-adapter")
 _PACKAGES = ("llm-workbench", "torch", "numpy", "safetensors", "tiktoken")
+_MANIFEST: dict[str, Any] = {"status": str, "message": str, "created": int | float, "request": dict, "model": dict, "data": dict}
+_EVENT: dict[str, tuple[Any, Any]] = {"step": (int, 0), "of": (int | None, None), "metrics": (dict, {})}
+"""Type and default of what is read here of a recorded event."""
 RUNNING, DONE, STOPPED, FAILED, INTERRUPTED = "running", "done", "stopped", "failed", "interrupted"
 
 
@@ -62,16 +66,32 @@ class RunInfo:
 
 
 class Run:
-    """A run being written. Made by `writing`, which holds the folder for this process alone."""
+    """A run being written. Made by `writing`, which holds the folder for this process alone.
+
+    A resumed run begins with its first event after loading: until then its checkpoint may still be refused, and the record
+    of what was done before stays as it is.
+    """
 
     def __init__(self, folder: Path, manifest: dict[str, Any], resumed: bool) -> None:
         self.folder = folder
         self.manifest = manifest
         self._repeats = resumed
+        self._begun = False
+        if not resumed:
+            self._begin()
+            _unlink(folder / METRICS)  # of a run that left nothing else
         self._log = self._opened()
 
     def record(self, event: Event) -> None:
-        """Append an event that carries metrics; others leave no trace on disk."""
+        """Append an event that carries metrics; others leave no trace on disk. Raises `FileError` when the disk is full."""
+        if not self._begun and not (isinstance(event, Phase) and event.word == "Loading"):
+            self._begin()
+        try:
+            self._append(event)
+        except OSError as error:
+            raise write_error(self.folder / METRICS, error) from error
+
+    def _append(self, event: Event) -> None:
         if event.metrics:
             data = event.to_json()
             if self._repeats and "step" in data:
@@ -82,13 +102,30 @@ class Run:
     def update(self, **changes: Any) -> None:
         """Change the manifest, as a whole and at once."""
         self.manifest |= changes
-        _write(self.folder, self.manifest)
+        if self._begun:
+            _write(self.folder, self.manifest)
+
+    def broken_off(self, error: BaseException) -> None:
+        """Note why the run came to an end before its own: a person who leaves stops it, anything else is a failure."""
+        if not self._begun or self.manifest["status"] != RUNNING:
+            return
+        left = isinstance(error, GeneratorExit | KeyboardInterrupt)
+        with suppress(FileError):  # a full disk must not hide the error that brought us here
+            self.update(status=STOPPED if left else FAILED, message="" if left else str(error) or type(error).__name__)
 
     def close(self) -> None:
-        self._log.close()
+        with suppress(OSError):  # what a full disk did not take was reported when it was recorded
+            self._log.close()
+
+    def _begin(self) -> None:
+        self._begun = True
+        _write(self.folder, self.manifest)
 
     def _opened(self) -> TextIO:
-        return open(self.folder / METRICS, "a", encoding="utf-8")
+        try:
+            return open(self.folder / METRICS, "a", encoding="utf-8")
+        except OSError as error:
+            raise write_error(self.folder / METRICS, error) from error
 
     def _forget_from(self, step: int) -> None:
         """A resumed run does the steps since its last checkpoint again: what was recorded of them gives way, and so does a
@@ -102,32 +139,54 @@ class Run:
 
 @contextmanager
 def writing(folder: Path, request: Mapping[str, Any], model: Mapping[str, Any], *, resume: bool) -> Iterator[Run]:
-    """Hold `folder` and write a run into it; an exception inside marks the run as failed and goes on.
+    """Hold `folder` and write a run into it; an exception inside marks the run as failed (stopped, when a person leaves) and
+    goes on. A resume that is refused changes nothing.
 
-    Raises `BusyError` when another process (or this one) is writing there, `FileError` when a fresh run would land on an
-    old one or the folder cannot be written.
+    Raises `BusyError` when another process (or this one) is writing there, `FileError` when a fresh run would land on what
+    an old one made, there is nothing to resume, or the folder cannot be written.
     """
-    if not resume and (folder / "run.json").exists():
-        raise FileError(f"{folder} already holds a run.", hint="Choose another folder, or resume it.")
+    if resume and not (folder / "run.json").exists():
+        require_checkpoint(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"{folder} cannot be made: {error.strerror}.", hint="Choose a folder you may write to.") from error
     try:
         with FileLock(folder / "run.lock", timeout=0, thread_local=False):
+            recover_inside(folder)
+            if not resume:
+                _require_unused(folder)
             kept = _read(folder) if resume and (folder / "run.json").exists() else {"created": time.time()}
             manifest = {**kept, "status": RUNNING, "message": "", "request": dict(request), "model": dict(model), **surroundings()}
-            _write(folder, manifest)
             run = Run(folder, manifest, resume)
             try:
                 yield run
             except BaseException as error:
-                run.update(status=FAILED, message=str(error) or type(error).__name__)
+                run.broken_off(error)
                 raise
             finally:
                 run.close()
     except Timeout:
         raise BusyError(f"{folder.name} is being written by another run.", hint="Wait for it, stop it, or choose another folder.") from None
+
+
+def require_checkpoint(folder: Path) -> None:
+    """Raise `FileError` unless `folder` holds a checkpoint to go on from. Creates nothing."""
+    if not _checkpoints(folder):
+        raise FileError(f"{folder} holds no checkpoint to go on from.", hint="Start the run anew, without resume.")
+
+
+def _require_unused(folder: Path) -> None:
+    """A folder whose run made neither checkpoint nor adapter may be used again."""
+    if _checkpoints(folder):
+        raise FileError(f"{folder} already holds a run.", hint="Choose another folder, or resume it.")
+    if any((folder / name).exists() for name in _RESULTS):
+        raise FileError(f"{folder} already holds an adapter.", hint="Choose another folder.")
+
+
+def _checkpoints(folder: Path) -> bool:
+    """Whether there are any, one that a crash left aside (see `recover_inside`) included."""
+    return any(any(folder.glob(pattern)) for pattern in ("checkpoint-*/state.json", ".checkpoint-*.old/state.json"))
 
 
 def surroundings() -> dict[str, Any]:
@@ -150,17 +209,17 @@ def fresh_folder(root: Path, label: str) -> Path:
 
 
 def open_run(folder: Path) -> RunInfo:
-    """Read one run. Raises `FileError` when the folder holds none."""
+    """Read one run. Raises `FileError` when the folder holds none, or its manifest or metrics cannot be read."""
     manifest = _read(folder)
     events = list(read_metrics(folder))
     steps = [e for e in events if e.get("event") == "step"]
     last = steps[-1] if steps else {}
-    status = manifest.get("status", INTERRUPTED)
+    status, loss = manifest.get("status", INTERRUPTED), last.get("metrics", {}).get("loss")
     if status == RUNNING and not is_held(folder):
         status = INTERRUPTED
     return RunInfo(
         name=folder.name, folder=folder, status=status, created=float(manifest.get("created", 0.0)), steps=int(last.get("step", 0)),
-        of=last.get("of"), loss=last.get("metrics", {}).get("loss"), message=str(manifest.get("message", "")), manifest=manifest,
+        of=last.get("of"), loss=loss if isinstance(loss, int | float) else None, message=manifest.get("message", ""), manifest=manifest,
     )  # fmt: skip
 
 
@@ -176,16 +235,21 @@ def list_runs(root: Path) -> list[RunInfo]:
 
 
 def read_metrics(folder: Path) -> Iterator[dict[str, Any]]:
-    """The recorded events, oldest first; a last line that a crash cut short is passed over."""
+    """The recorded events, oldest first; a line that is none (cut short by a crash, or edited) is passed over."""
     path = folder / METRICS
     if not path.exists():
         return
-    with open(path, encoding="utf-8") as file:
-        for line in file:
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
-                continue
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            for line in file:
+                try:
+                    event = json.loads(line)
+                except (ValueError, RecursionError):
+                    continue
+                if isinstance(event, dict) and all(isinstance(event.get(k, d), t) for k, (t, d) in _EVENT.items()):
+                    yield event
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror}.", hint="Check its permissions.") from error
 
 
 def is_held(folder: Path) -> bool:
@@ -204,4 +268,16 @@ def _write(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    return read_json(folder / "run.json", kind=_KIND, version=_VERSION)
+    path = folder / "run.json"
+    manifest = read_json(path, kind=_KIND, version=_VERSION)
+    for key, kind in _MANIFEST.items():
+        if key in manifest and not isinstance(manifest[key], kind):
+            raise FileError(f"{path} is damaged: {key} is {manifest[key]!r}.", hint="Correct or delete the file.")
+    return manifest
+
+
+def _unlink(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise write_error(path, error) from error

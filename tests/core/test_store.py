@@ -12,7 +12,7 @@ import pytest
 
 from workbench.core import store
 from workbench.core.errors import FileError
-from workbench.core.store import atomic_folder, atomic_path, read_json, write_json, write_text
+from workbench.core.store import atomic_folder, atomic_path, read_json, recover_inside, write_json, write_text
 
 
 def left(folder: Path) -> list[str]:
@@ -147,6 +147,34 @@ def test_what_an_earlier_crash_left_is_no_hindrance(tmp_path: Path) -> None:
     with atomic_folder(tmp_path / "run") as temporary:
         (temporary / "new").write_text("2")
     assert left(tmp_path) == ["run"]
+
+
+def killed_between_the_renames(path: Path) -> None:
+    with atomic_folder(path) as temporary:
+        (temporary / "old").write_text("1")
+    path.rename(path.with_name(f".{path.name}.old"))
+
+
+def test_a_crash_between_the_renames_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    killed_between_the_renames(path)
+    with pytest.raises(ValueError, match="x"), atomic_folder(path) as temporary:
+        half_way(temporary / "new", ValueError("x"))
+    assert left(path) == ["old"], "the only copy was deleted before there was another"
+    assert left(tmp_path) == ["run"]
+
+
+def test_recovery_puts_back_what_was_moved_aside_and_removes_halves(tmp_path: Path) -> None:
+    killed_between_the_renames(tmp_path / "one")
+    (tmp_path / "two").mkdir()
+    (tmp_path / ".two.old").mkdir()  # killed after the second rename
+    (tmp_path / ".two.a1b2_c3d.part").mkdir()
+    (tmp_path / ".note.json.a1b2_c3d.part").write_text("half")
+    (tmp_path / ".mine.old").write_text("a file of somebody else")
+    (tmp_path / ".git").mkdir()
+    recover_inside(tmp_path)
+    assert left(tmp_path) == [".git", ".mine.old", "one", "two"]
+    assert left(tmp_path / "one") == ["old"]
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from workbench.training.state import (
     newest_checkpoint,
     optimizer_tensors,
     restore_optimizer,
+    restore_parameters,
     same_plan,
     save_state,
 )
@@ -112,3 +114,34 @@ def test_a_plan_that_differs_names_the_setting() -> None:
     same_plan({"seed": 1, "r": 4}, {"seed": 1})
     with pytest.raises(FileError, match="seed = 1, not 2"):
         same_plan({"seed": 1}, {"seed": 2})
+
+
+def test_a_plan_from_before_a_part_was_known_is_held_to_the_rest() -> None:
+    same_plan({"seed": 1}, {"seed": 1, "base": "x"})
+    with pytest.raises(FileError, match="base = 'y', not 'x'"):
+        same_plan({"seed": 1, "base": "y"}, {"seed": 1, "base": "x"})
+
+
+@pytest.mark.parametrize("shapes", [{}, {"a": (2, 3)}, {"a": (2, 3), "b": (1,)}], ids=["none", "one", "shape"])
+def test_missing_and_misshapen_tensors_are_named(shapes: dict[str, tuple[int, ...]]) -> None:
+    tensors = {name: torch.ones(shape) for name, shape in shapes.items()}
+    parameters = {name: torch.zeros(2, 3) for name in ("a", "b")}
+    with pytest.raises(FileError, match=r"The checkpoint does not fit: [ab] is"):
+        restore_parameters(parameters, tensors)
+    assert not any(p.any() for p in parameters.values()), "half of it was put back"
+
+
+def test_a_half_optimizer_is_named() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    optimizer = torch.optim.AdamW([parameter])
+    with pytest.raises(FileError, match=r"p/exp_avg_sq is missing"):
+        restore_optimizer(optimizer, {"p": parameter}, {"p/exp_avg": torch.zeros(2), "p/step": torch.tensor(1.0)})
+
+
+@pytest.mark.parametrize("change", [{"step": None}, {"final": []}, {"plan": "x"}])
+def test_a_state_of_wrong_types_is_damaged(tmp_path: Path, change: dict[str, Any]) -> None:
+    path = save_state(tmp_path, state(1), None, keep=1)
+    data = json.loads((path / "state.json").read_text())
+    (path / "state.json").write_text(json.dumps({**data, **change}))
+    with pytest.raises(FileError, match=f"damaged .no {next(iter(change))}"):
+        load_state(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -14,10 +15,12 @@ from typing import Any
 
 from workbench.core.errors import FileError
 
+_OLD, _PART = re.compile(r"\.(.+)\.old"), re.compile(r"\..+\.[a-z0-9_]{8}\.part")
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
 
 
-def _write_error(path: Path, error: OSError) -> FileError:
+def write_error(path: Path, error: OSError) -> FileError:
+    """What went wrong while `path` was written, and what to do about it."""
     if error.errno == errno.ENOSPC:
         free = shutil.disk_usage(path.parent if path.parent.exists() else path.anchor or ".").free
         return FileError(
@@ -36,7 +39,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         os.close(handle)
     except OSError as error:
-        raise _write_error(path, error) from error
+        raise write_error(path, error) from error
     temporary = Path(name)
     try:
         yield temporary
@@ -46,7 +49,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise _write_error(path, error) from error
+        raise write_error(path, error) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -55,16 +58,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A temporary sibling folder that takes `path`'s place when the block ends well; the old one stays otherwise."""
+    old = path.with_name(f".{path.name}.old")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _settle(old, path)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
     except OSError as error:
-        raise _write_error(path, error) from error
+        raise write_error(path, error) from error
     try:
         yield temporary
         os.chmod(temporary, 0o755)
-        old = path.with_name(f".{path.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
         if path.exists():
             os.replace(path, old)
         try:
@@ -76,10 +79,30 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise _write_error(path, error) from error
+        raise write_error(path, error) from error
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def recover_inside(folder: Path) -> None:
+    """Put right what a crash left in a folder that this process alone writes: a folder that was moved aside and not yet
+    replaced comes back, half-written files and folders go. Raises `FileError` when the file system refuses."""
+    try:
+        for left in sorted(folder.glob(".*")):
+            if (aside := _OLD.fullmatch(left.name)) and left.is_dir():
+                _settle(left, folder / aside[1])
+            elif _PART.fullmatch(left.name):
+                shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+    except OSError as error:
+        raise write_error(folder, error) from error
+
+
+def _settle(old: Path, path: Path) -> None:
+    """`atomic_folder` moves the old folder aside and the new one in; killed between the two, only the old one is there."""
+    if old.exists() and not path.exists():
+        os.replace(old, path)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -24,6 +24,11 @@ from workbench.core.store import atomic_folder, read_json, write_json
 _KIND, _VERSION = "workbench training state", 1
 _FOLDER = re.compile(r"checkpoint-(\d+)")
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+_SINCE = ("parameters", "base")
+"""Parts of the plan that the first checkpoints lack; those are held to the others."""
+
+
+_DAMAGED = "Delete it; the run goes on from the one before."
 
 
 @dataclass
@@ -48,12 +53,29 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str,
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave, bit for bit."""
+    """Put back what `optimizer_tensors` gave, bit for bit. Raises `FileError` when a part of it is missing."""
     for name, parameter in parameters.items():
         saved = {m: tensors[f"{name}/{m}"] for m in _MOMENTS if f"{name}/{m}" in tensors}
         if saved:
+            for moment in _MOMENTS:
+                _require(f"{name}/{moment}", tensors, parameter if moment != "step" else torch.empty(()))
             # The step count stays on the CPU unless the fused optimizer put it beside the parameter.
             optimizer.state[parameter] = {m: v.to(parameter.device) for m, v in saved.items()}
+
+
+@torch.no_grad()
+def restore_parameters(parameters: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    """Copy the saved values in. Raises `FileError` when one is missing or of another shape, and then changes nothing."""
+    for name, parameter in parameters.items():
+        _require(name, tensors, parameter)
+    for name, parameter in parameters.items():
+        parameter.copy_(tensors[name])
+
+
+def _require(name: str, tensors: Mapping[str, Tensor], like: Tensor) -> None:
+    found = tuple(tensors[name].shape) if name in tensors else "missing"
+    if found != tuple(like.shape):
+        raise FileError(f"The checkpoint does not fit: {name} is {found}, not {tuple(like.shape)}.", hint=_DAMAGED)
 
 
 def save_state(folder: Path, state: TrainState, export: Callable[[Path], object] | None, keep: int) -> Path:
@@ -98,14 +120,20 @@ def load_state(path: Path) -> TrainState:
     try:
         parameters, optimizer = load_file(path / "parameters.safetensors"), load_file(path / "optimizer.safetensors")
     except (OSError, SafetensorError) as error:
-        raise FileError(f"{path.name} is damaged ({error}).", hint="Delete it; the run goes on from the one before.") from error
+        raise FileError(f"{path.name} is damaged ({error}).", hint=_DAMAGED) from error
+    wanted = {"step": int, "final": dict, "plan": dict}
+    strange = [key for key, kind in wanted.items() if not isinstance(data.get(key), kind)]
+    if not strange and data["step"] > 0 and not optimizer:
+        strange = ["optimizer"]
+    if strange:
+        raise FileError(f"{path.name} is damaged (no {strange[0]}).", hint=_DAMAGED)
     return TrainState(data["step"], parameters, optimizer, data["final"], data["plan"])
 
 
 def same_plan(saved: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     """Raise `FileError` naming the first setting in which a resumed run differs from the one that was stopped."""
     for key in asked:
-        if saved.get(key) != asked[key]:
+        if saved.get(key) != asked[key] and (key in saved or key not in _SINCE):
             raise FileError(
                 f"The run was started with {key} = {saved.get(key)!r}, not {asked[key]!r}, so it cannot go on exactly.",
                 hint="Resume with the same settings and data, or start a new run.",

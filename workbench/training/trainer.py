@@ -15,7 +15,7 @@ from torch import Tensor
 
 from workbench.adapters.dropout import mixed
 from workbench.core.control import Control
-from workbench.core.errors import DataError
+from workbench.core.errors import ConfigError, DataError
 from workbench.core.events import Event, Phase
 from workbench.core.fields import require_usable, to_dict
 from workbench.data import Batch, Dataset, batches, batches_per_epoch
@@ -26,10 +26,20 @@ from workbench.training.evaluate import evaluate
 from workbench.training.events import EvalEvent, SaveEvent, StepEvent, TrainEvent, TrainingDiverged, TrainResult
 from workbench.training.loss import summed_loss
 from workbench.training.memory import give_back_memory
+from workbench.training.plan import identity
 from workbench.training.precision import multiplying
 from workbench.training.schedule import SCHEDULES, warmup_steps
 from workbench.training.shapes import settled
-from workbench.training.state import TrainState, load_state, newest_checkpoint, optimizer_tensors, restore_optimizer, same_plan, save_state
+from workbench.training.state import (
+    TrainState,
+    load_state,
+    newest_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    restore_parameters,
+    same_plan,
+    save_state,
+)
 
 Export = Callable[[Path], object]
 _FREE = ("save_steps", "save_total_limit", "eval_steps", "dtype", "gradient_checkpointing")
@@ -61,6 +71,8 @@ def train(
     require_usable(config)
     if not data.trained_tokens:
         raise DataError("There is nothing to learn: no token of the data is a target.", hint="Look at the pre-flight report.")
+    if resume and folder is None:
+        raise ConfigError("A run without a folder has nothing to resume.", hint="Name the folder of the run.")
     control = control or Control()
     run = _Run(model, data, config, adapter, validation, folder, export)
     try:
@@ -116,6 +128,7 @@ class _Run:
         self._process = psutil.Process()
         free = {k: v for k, v in to_dict(config).items() if k not in _FREE}
         self.plan: dict[str, Any] = {**free, "steps": self.steps, "data": data.fingerprint(), "trained": self.bench.about}
+        self.plan |= identity(model, self.bench.parameters)
 
     def _optimizer(self) -> torch.optim.AdamW:
         c = self.config
@@ -277,12 +290,11 @@ class _Run:
     @torch.no_grad()
     def restore(self) -> None:
         """Go on where the newest checkpoint stopped."""
-        assert self.folder is not None, "a run without a folder has nothing to resume"
+        assert self.folder is not None  # `train` has seen to it
         with torch.inference_mode(False):
             state = load_state(newest_checkpoint(self.folder))
         same_plan(state.plan, self.plan)
-        for name, parameter in self.bench.parameters.items():
-            parameter.copy_(state.parameters[name])
+        restore_parameters(self.bench.parameters, state.parameters)
         restore_optimizer(self.optimizer, self.bench.parameters, state.optimizer)
         self.step = self.saved_step = state.step
         self.final = dict(state.final)
