@@ -128,7 +128,7 @@ class TestWholeProcess:
         light, dark = (QImage(str(tmp_path / "shots" / f"window-{m}.png")) for m in ("light", "dark"))
         assert light.size() == dark.size()
         assert (light.width(), light.height()) == (1440, 900)
-        assert light.pixelColor(700, 300).lightness() > 200 > 80 > dark.pixelColor(700, 300).lightness()
+        assert light.pixelColor(700, 150).lightness() > 200 > 80 > dark.pixelColor(700, 150).lightness()
         assert sorted(p.name for p in (tmp_path / "logs").iterdir()) == [LOG_FILE]
         assert (tmp_path / "config" / "window.json").exists()
         assert "Traceback" not in ended.stderr
