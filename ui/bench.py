@@ -86,10 +86,16 @@ def spin_until(condition: Callable[[], object], seconds: float) -> None:
 def measure(program: Program, model: str) -> list[dict[str, Any]]:
     """All figures, in the order in which a person would meet them."""
     painted: list[float] = []
+    # Ahead of the program's own slot, which builds the panels behind the first paint.
+    program.window.painted.disconnect(program._after_first_paint)
     program.window.painted.connect(lambda: painted.append(time.perf_counter()))
+    program.window.painted.connect(program._after_first_paint)
     program.start()
-    spin_until(lambda: painted, 30)
-    rows: list[dict[str, Any]] = [{"figure": "process start to first paint", "seconds": round(painted[0] - _STARTED, 2)}]
+    spin_until(lambda: painted and program.window.panels, 30)
+    rows: list[dict[str, Any]] = [
+        {"figure": "process start to first paint", "seconds": round(painted[0] - _STARTED, 2)},
+        {"figure": "process start to all panels", "seconds": round(time.perf_counter() - _STARTED, 2)},
+    ]
     spin_until(lambda: program.services.session is not None, 120)
     services = program.services
     memory = round(psutil.Process().memory_info().rss / 2**20)

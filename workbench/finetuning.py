@@ -68,8 +68,7 @@ def _run(
 ) -> Generator[Event, None, TrainResult]:
     name = f"run-{next(_names)}"
     training, validation = prepared.dataset.split(request.data.validation_fraction, request.train.seed)
-    adapters.attach(loaded.model, request.lora, name, seed=request.train.seed)
-    adapters.scale(loaded.model, name, 0.0)  # nobody but the run feels it until it is chosen
+    adapters.attach(loaded.model, request.lora, name, seed=request.train.seed, strength=0.0)  # only the run feels it
     try:
 
         def export(path: Path) -> None:

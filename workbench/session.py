@@ -254,8 +254,8 @@ class Session:
                     self._in_force = _InForce(old.name, state, stamp)
                 return state
             name = next(self._adapter_names)
-            load_adapter(loaded.model, path, name)  # raises before anything is taken off
-            adapters.scale(loaded.model, name, 0.0)  # it acts where a reply selects it, and nowhere else
+            # Raises before anything is taken off; at strength 0 it acts where a reply selects it, and nowhere else.
+            load_adapter(loaded.model, path, name, strength=0.0)
             self._put_in_force(loaded.model, _InForce(name, state, stamp))
             return state
 
