@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -105,6 +106,26 @@ def _torch_as_it_was() -> Iterator[None]:
         torch.set_default_dtype(torch.float32)
         torch.set_grad_enabled(True)
         assert found == (torch.float32, True), f"the test left torch's default dtype and grad mode at {found}"
+
+
+# ---- garbage -----------------------------------------------------------------------------------------------------
+
+FULL_COLLECTION_EVERY = 40
+_qt_tests = iter(range(1, 1_000_000))
+
+
+@pytest.fixture(autouse=True)
+def _garbage_is_collected_on_the_gui_thread(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Python's collector runs in whichever thread allocates. In a worker's it destroys widgets there, which deadlocks now and
+    then with the GUI thread (the one waits for the interpreter, the other for Qt's lock); `ui.garbage` keeps the program from
+    it, and this the tests."""
+    if not {"qtbot", "qapp"} & set(request.fixturenames):
+        yield
+        return
+    gc.disable()
+    yield
+    gc.collect(2 if next(_qt_tests) % FULL_COLLECTION_EVERY == 0 else 1)
+    gc.enable()
 
 
 # ---- nothing left behind -----------------------------------------------------------------------------------------
