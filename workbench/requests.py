@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from workbench.adapters import LoraConfig
 from workbench.caches import CacheConfig
-from workbench.core.fields import setting, to_dict
+from workbench.core.fields import Problem, from_dict, setting, to_dict
 from workbench.data import DataConfig
 from workbench.generation import Conversation, GenerationConfig
 from workbench.model import ModelConfig
-from workbench.training import TrainConfig
+from workbench.tokenizers.config import TokenizerConfig
+from workbench.training import PretrainConfig, TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +109,51 @@ class FinetuneRequest:
         return {"data": to_dict(self.data), "lora": to_dict(self.lora), "train": to_dict(self.train)}
 
 
-CONFIG_TYPES = (ComputeConfig, ModelConfig, GenerationConfig, CacheConfig, LoraConfig, TrainConfig, DataConfig)
+@dataclass(frozen=True, kw_only=True)
+class PretrainRequest:
+    """Train a fresh model of architecture `model` on text. Its vocabulary size gives way to the tokenizer's.
+
+    `out` None: a fresh run folder below the session's home. `model.causal` decides what is learnt: the next token, or
+    tokens that were masked.
+    """
+
+    model: ModelConfig
+    data: DataConfig = field(default_factory=lambda: DataConfig(sources=("stdlib-docstrings",)))
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    train: PretrainConfig = field(default_factory=PretrainConfig)
+    out: Path | None = None
+    resume: bool = False
+
+    def problems(self) -> list[Problem]:
+        """Every broken rule of every part, its field prefixed with the part (`model.n_heads`); empty when it can start."""
+        parts = {"model": self.model, "data": self.data, "tokenizer": self.tokenizer, "train": self.train}
+        return [replace(problem, field=f"{name}.{problem.field}") for name, part in parts.items() for problem in part.problems()]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values: all that is needed to run it again."""
+        return {name: to_dict(getattr(self, name)) for name in _PRETRAIN_PARTS}
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any], out: Path | None = None, resume: bool = False) -> PretrainRequest:
+        """The inverse of `to_dict`. Raises `ConfigError` naming what is unknown."""
+        parts: dict[str, Any] = {name: from_dict(kind, data.get(name, {})) for name, kind in _PRETRAIN_PARTS.items()}
+        return PretrainRequest(**parts, out=out, resume=resume)
+
+
+_PRETRAIN_PARTS: dict[str, type] = {"model": ModelConfig, "data": DataConfig, "tokenizer": TokenizerConfig, "train": PretrainConfig}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairRequest:
+    """Train `a` and `b` step by step side by side: same data, tokenizer, seed and batches, another architecture. `out` holds
+    the two runs as `A/` and `B/`; theirs are not looked at."""
+
+    a: PretrainRequest
+    b: PretrainRequest
+    out: Path | None = None
+    resume: bool = False
+
+
+CONFIG_TYPES = (ComputeConfig, ModelConfig, GenerationConfig, CacheConfig, LoraConfig, TrainConfig, DataConfig, PretrainConfig, TokenizerConfig)
 """Every self-describing config a person may set; help pages and the lint of the metadata read this list."""
 

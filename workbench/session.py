@@ -33,7 +33,17 @@ from workbench.finetuning import finetune, prepare_data
 from workbench.generation import CacheState, GenerationResult, Reply, ScoreResult, generate, reply, score
 from workbench.library import Library
 from workbench.model import Accounting, ModelConfig, Transformer, account
-from workbench.requests import AdapterState, ChatRequest, FinetuneRequest, ModelSummary, PromptRequest, ScoreRequest
+from workbench.pretraining import pretrain, pretrain_pair
+from workbench.requests import (
+    AdapterState,
+    ChatRequest,
+    FinetuneRequest,
+    ModelSummary,
+    PairRequest,
+    PretrainRequest,
+    PromptRequest,
+    ScoreRequest,
+)
 from workbench.tokenizers import ChatTemplate, Tokenizer
 from workbench.tokenizers import chat_template as usable_template
 from workbench.training import TrainResult
@@ -212,6 +222,15 @@ class Session:
                 loaded, self._summary, require_tokenizer(loaded), request, self.library.runs_folder, control or Control()
             )
             return (yield from steps)
+
+    def pretrain(self, request: PretrainRequest, control: Control | None = None) -> Generator[Event, None, TrainResult]:
+        """Train a fresh model; the current one, if any, stays as it is. `load(result.model)` opens the finished one. See
+        `pretraining.pretrain`."""
+        return pretrain(request, self.library.runs_folder, self.compute, self.library.resolve, control or Control())
+
+    def pretrain_pair(self, request: PairRequest, control: Control | None = None) -> Generator[Event, None, TrainResult]:
+        """Train two fresh models that differ in some toggles, step by step side by side. See `pretraining.pretrain_pair`."""
+        return pretrain_pair(request, self.library.runs_folder, self.compute, self.library.resolve, control or Control())
 
     def merge(
         self, adapter: Path, strength: float, out: Path, format: str = "hf", control: Control | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -130,3 +131,83 @@ LEARNING_RATE = metric(MetricInfo("learning_rate", "Learning rate", "", "rate", 
 PROCESS_BYTES = metric(
     MetricInfo("process_bytes", "Process memory", "B", "memory", "Resident memory of this process.", axis="time", better="lower")
 )
+
+# ---- two runs side by side ---------------------------------------------------------------------------------------------
+
+plot("pair", "Two runs", "loss", "nats/token")
+
+LOSS_A = metric(MetricInfo("loss_a", "A", "nats/token", "pair", "Training loss of run A.", better="lower", smooth=True))
+LOSS_B = metric(MetricInfo("loss_b", "B", "nats/token", "pair", "Training loss of run B.", better="lower", smooth=True))
+LOSS_DIFFERENCE = metric(
+    MetricInfo(
+        "loss_difference", "B − A", "nats/token", "pair", "Loss of B minus loss of A at the same step, on the same batch: below 0, B is ahead.",
+        smooth=True,
+    )
+)  # fmt: skip
+EVAL_LOSS_A = metric(
+    MetricInfo("eval_loss_a", "A, validation", "nats/token", "pair", "Validation loss of run A.", better="lower")
+)  # fmt: skip
+EVAL_LOSS_B = metric(
+    MetricInfo("eval_loss_b", "B, validation", "nats/token", "pair", "Validation loss of run B.", better="lower")
+)  # fmt: skip
+
+
+# ---- families: one curve per block -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MetricFamily:
+    """A quantity measured in every block. Block i's values are reported as the metric `name.i`, i from 0."""
+
+    name: str
+    label: str
+    y_label: str
+    unit: str
+    help: str
+    log: bool = False
+
+    @property
+    def plot(self) -> PlotInfo:
+        """The chart that its members share."""
+        return PlotInfo(self.name, self.label, self.y_label, self.unit)
+
+    def key(self, index: int) -> str:
+        """The metric's name of one block."""
+        return f"{self.name}.{index}"
+
+    def member(self, index: int) -> MetricInfo:
+        """One block's curve."""
+        return MetricInfo(self.key(index), f"Block {index}", self.unit, self.name, f"Block {index}: {self.help}", log=self.log)
+
+    def profile(self, metrics: Mapping[str, float]) -> tuple[float, ...]:
+        """The values of all blocks in order, out of an event's metrics; empty when it has none."""
+        found = []
+        while (value := metrics.get(self.key(len(found)))) is not None:
+            found.append(value)
+        return tuple(found)
+
+
+FAMILIES: dict[str, MetricFamily] = {
+    family.name: family
+    for family in (
+        MetricFamily(
+            "block_gradient_norm", "Gradient norm by block", "norm", "",
+            "Euclidean norm of the gradients of the block's trained parameters, before clipping.", log=True,
+        ),
+        MetricFamily(
+            "residual_rms", "Residual stream by block", "RMS", "", "Root mean square of the residual stream as the block leaves it.", log=True,
+        ),
+        MetricFamily(
+            "activation_max", "Largest activation by block", "|x|", "", "Largest magnitude in the residual stream as the block leaves it.",
+            log=True,
+        ),
+    )
+}  # fmt: skip
+
+
+def metric_of(name: str) -> MetricInfo | None:
+    """The metric of that name, a family's member included; None when nothing of the kind is measured."""
+    if name in METRICS:
+        return METRICS[name]
+    family, _, index = name.rpartition(".")
+    return FAMILIES[family].member(int(index)) if family in FAMILIES and index.isdecimal() else None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 from workbench.core.fields import Option, Problem, field_problems, pick, setting
 from workbench.training.schedule import SCHEDULES
@@ -25,6 +27,10 @@ class TrainConfig:
     num_train_epochs: float = setting(
         3.0, label="Epochs", unit="passes", group="Length", minimum=0.01, maximum=10_000, log=True,
         help="Passes over the data when no number of steps is given.",
+    )  # fmt: skip
+    max_minutes: float | None = setting(
+        None, label="Minutes", unit="minutes", group="Length", minimum=0.01, maximum=100_000, log=True, none_label="by steps",
+        help="Train for this long instead: warm-up and schedule then follow the clock, and steps and epochs do not count.",
     )  # fmt: skip
     learning_rate: float = setting(
         1e-3, label="Learning rate", group="Optimizer", minimum=1e-8, maximum=10.0, log=True,
@@ -90,6 +96,10 @@ class TrainConfig:
         2, label="Checkpoints kept", group="Length", minimum=1, maximum=1000, advanced=True,
         help="Older checkpoints are deleted once a newer one is safely on disk.",
     )  # fmt: skip
+    probe_every: int | None = setting(
+        None, label="Look inside every", unit="steps", group="Length", minimum=1, maximum=10_000_000, none_label="never", advanced=True,
+        help="Measure each block after every so many updates: its gradients, the residual stream, its largest activation.",
+    )  # fmt: skip
     seed: int = setting(
         0, label="Seed", group="Machine", minimum=0, maximum=2**53,
         help="The same seed, data and settings give the same run on the same machine.",
@@ -103,3 +113,41 @@ class TrainConfig:
     def problems(self) -> list[Problem]:
         """Every broken bound or rule, all at once; empty when usable."""
         return field_problems(self)
+
+
+def _again(name: str, default: Any, **changes: Any) -> Any:
+    """The field of `TrainConfig` with another default; what is known of it is not written a second time."""
+    known = next(f for f in dataclasses.fields(TrainConfig) if f.name == name)
+    ((key, meta),) = known.metadata.items()
+    return dataclasses.field(default=default, metadata={key: {**meta, **changes}})
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(TrainConfig):
+    """How to train all weights of a fresh model. The defaults suit a model of a million parameters on two CPU cores."""
+
+    max_steps: int | None = _again("max_steps", 1500)
+    learning_rate: float = _again(
+        "learning_rate", 3e-3, help="Size of each update at its peak: about 3e-3 for a million parameters, 3e-4 for a billion."
+    )
+    per_device_train_batch_size: int = _again("per_device_train_batch_size", 32)
+    max_length: int = _again(
+        "max_length", 128, label="Training context", help="Tokens the model sees at once; memory and time grow with it."
+    )
+    warmup_ratio: float = _again("warmup_ratio", 0.03)
+    weight_decay: float = _again(
+        "weight_decay", 0.1, help="Pulls matrices towards zero at each update; 0.1 is usual when all weights are trained."
+    )
+    adam_beta2: float = _again("adam_beta2", 0.99)
+    eval_steps: int | None = _again("eval_steps", 100)
+    save_steps: int | None = _again("save_steps", 250)
+    sample_every: int | None = setting(
+        100, label="Sample every", unit="steps", group="Samples", minimum=1, maximum=10_000_000, none_label="never",
+        help="Let the model write a little after every so many updates, to see words appear.",
+    )  # fmt: skip
+    sample_tokens: int = setting(
+        80, label="Sample length", unit="tokens", group="Samples", minimum=1, maximum=4096, log=True, help="Length of each sample."
+    )
+    sample_prompt: str = setting(
+        "", label="Sample begins with", group="Samples", help="What each sample continues; empty: the beginning of a document."
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,10 +13,16 @@ from workbench.core.events import Event
 
 @dataclass(frozen=True, kw_only=True)
 class TrainEvent(Event):
-    """Update number `step` of `of` is done when it says so."""
+    """Update number `step` of `of` is done when it says so (`of` is an estimate for a run that is as long as a time).
+    `run` tells the runs of a pair apart ("A", "B"); it is "" for a run by itself."""
 
     step: int
     of: int
+    run: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        plain = super().to_json()
+        return plain if self.run else {k: v for k, v in plain.items() if k != "run"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,19 +57,51 @@ class SaveEvent(TrainEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainResult:
-    """`reason` is "done" or "stopped"; `steps` updates are in the adapter; `final` holds the last value of each metric.
+class ProbeEvent(TrainEvent):
+    """A look inside: the metrics are members of `core.metrics.FAMILIES`, one value per block."""
 
-    `adapter` is the folder in PEFT's format, None when nothing was written.
+    name: ClassVar[str] = "probe"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleEvent(TrainEvent):
+    """What the model writes at this step: `text` continues `prompt`. Of a model that fills in masked tokens, `text` is a
+    held-out passage with its guesses in brackets."""
+
+    name: ClassVar[str] = "sample"
+    prompt: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairEvent(TrainEvent):
+    """Both runs of a pair have done this step: the metrics compare them."""
+
+    name: ClassVar[str] = "pair"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """`reason` is "done" or "stopped"; `steps` updates were made; `final` holds the last value of each metric.
+
+    `adapter` is the folder in PEFT's format, `model` that of a model trained from scratch, `folder` the run's; None when
+    nothing was written. `runs` are the results of a pair's two runs.
     """
 
     reason: str
     steps: int
     final: Mapping[str, float] = field(default_factory=dict)
     adapter: Path | None = None
+    model: Path | None = None
+    folder: Path | None = None
+    runs: Mapping[str, TrainResult] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "final": dict(self.final), "adapter": None if self.adapter is None else str(self.adapter)}
+        """Plain values; folders and runs that there are not are left out, but for the adapter."""
+        plain: dict[str, Any] = {"reason": self.reason, "steps": self.steps, "final": dict(self.final)}
+        plain["adapter"] = None if self.adapter is None else str(self.adapter)
+        plain |= {name: str(path) for name, path in (("model", self.model), ("folder", self.folder)) if path is not None}
+        return plain | ({"runs": {name: run.to_json() for name, run in self.runs.items()}} if self.runs else {})
 
 
 class TrainingDiverged(WorkbenchError):
