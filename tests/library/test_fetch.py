@@ -17,7 +17,8 @@ import pytest
 from tests.library.conftest import CONTENT, nothing_but_the_lock, run, tiny_model, write_wheel
 from workbench.core.control import Control
 from workbench.core.errors import BusyError, DownloadError, FileError, WorkbenchError
-from workbench.library import Library, main
+from workbench.library import Library
+from workbench.library.command import main
 
 Pip = Callable[[str], None]
 SLOW_PIP = """

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.library.conftest import CONTENT
+from workbench.checkpoints import FORMATS
 from workbench.core.errors import FileError
+from workbench.core.layouts import LAYOUTS
 from workbench.library import CATALOGUE, RECENT_LIMIT, Library, default_home, model_format
 
 
@@ -42,11 +44,27 @@ def test_formats_are_told_by_what_lies_there(tmp_path: Path) -> None:
     (tmp_path / "ours").mkdir()
     assert model_format(tmp_path / "ours") is None
     (tmp_path / "ours" / "workbench.json").write_text("{}")
+    assert model_format(tmp_path / "ours") is None  # without weights it is no model
+    (tmp_path / "ours" / "model.safetensors").write_bytes(b"")
     assert model_format(tmp_path / "ours") == "workbench"
     assert model_format(tmp_path / "missing.gguf") is None
     (tmp_path / "config-only").mkdir()
     (tmp_path / "config-only" / "config.json").write_text("{}")
     assert model_format(tmp_path / "config-only") is None
+
+
+def test_the_library_and_the_checkpoint_formats_keep_one_list() -> None:
+    assert tuple(LAYOUTS) == FORMATS.names()
+
+
+def test_hub_downloads_are_named_as_they_are_asked_for(library: Library) -> None:
+    hf_folder(library.models_folder / "owner" / "repo")
+    (library.models_folder / "owner" / "quants").mkdir()
+    (library.models_folder / "owner" / "quants" / "m.Q4_0.gguf").write_bytes(b"GGUF")
+    (library.models_folder / "owner" / "nothing").mkdir()
+    assert [m.name for m in library.models()] == ["owner/quants:m.Q4_0.gguf", "owner/repo"]
+    assert library.resolve("owner/quants:m.Q4_0.gguf").name == "m.Q4_0.gguf"
+    assert library.resolve("owner/repo") == library.models_folder / "owner" / "repo"
 
 
 def test_models_are_the_catalogue_then_the_folder_then_recent_ones_elsewhere(library: Library, tmp_path: Path) -> None:

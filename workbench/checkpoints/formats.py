@@ -15,11 +15,10 @@ import torch
 from workbench.checkpoints.table import Table
 from workbench.checkpoints.tensors import TensorFile
 from workbench.core.errors import FileError, ModelError
+from workbench.core.layouts import PICKLES
 from workbench.core.registry import Registry
 from workbench.model import ModelConfig, Transformer
 from workbench.tokenizers import Tokenizer
-
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 @dataclass(frozen=True)

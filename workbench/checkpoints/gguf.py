@@ -7,7 +7,8 @@ from pathlib import Path
 from workbench.checkpoints.families import GGUF_FAMILIES
 from workbench.checkpoints.families.settings import Settings
 from workbench.checkpoints.formats import FORMATS, Format, Opened, Source
-from workbench.checkpoints.gguf_file import MAGIC, GGUFFile
+from workbench.checkpoints.gguf_file import GGUFFile
+from workbench.core import layouts
 from workbench.core.errors import FileError, ModelError
 from workbench.tokenizers import chat_template_text, tokenizer_from_gguf
 
@@ -20,10 +21,7 @@ from workbench.tokenizers import chat_template_text, tokenizer_from_gguf
 )
 class GGUFFormat(Format):
     def recognises(self, path: Path) -> bool:
-        if not path.is_file():
-            return False
-        with open(path, "rb") as file:
-            return path.suffix == ".gguf" or file.read(4) == MAGIC
+        return layouts.LAYOUTS["gguf"](path)
 
     def open(self, path: Path) -> Opened:
         file = GGUFFile(path)

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from workbench.checkpoints.tensors import MappedFile, Rows, TensorInfo
 from workbench.core.errors import FileError, ModelError
+from workbench.core.layouts import GGUF_MAGIC as MAGIC
 
-MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 _DOWNLOAD = "Download or copy the file again."
 _SCALARS = {0: "<u1", 1: "<i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4", 7: "?", 10: "<u8", 11: "<i8", 12: "<f8"}

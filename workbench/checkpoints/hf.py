@@ -9,14 +9,13 @@ from typing import Any
 
 from workbench.checkpoints.families import HF_FAMILIES
 from workbench.checkpoints.families.settings import Settings
-from workbench.checkpoints.formats import FORMATS, PICKLES, Content, Format, Opened, Source, foreign, pickle_error
+from workbench.checkpoints.formats import FORMATS, Content, Format, Opened, Source, foreign, pickle_error
 from workbench.checkpoints.hf_export import save_folder
 from workbench.checkpoints.safetensors_file import SafetensorsFile, Shards
+from workbench.core import layouts
 from workbench.core.errors import FileError, ModelError
+from workbench.core.layouts import INDEX, PICKLES, WEIGHTS
 from workbench.tokenizers import chat_template_text_from_folder, tokenizer_from_folder
-
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 
 
 @FORMATS.register(
@@ -29,7 +28,7 @@ class HFFormat(Format):
     can_save = True
 
     def recognises(self, path: Path) -> bool:
-        return (path / "config.json").is_file()
+        return layouts.LAYOUTS["hf"](path)
 
     def open(self, path: Path) -> Opened:
         config = read_table(path / "config.json")

@@ -1,0 +1,12 @@
+"""Models and adapters known to this machine: what is on disk, what can be fetched, what was opened last.
+
+Imports no torch, so the window and `make` can ask before the engine is loaded.
+
+    python -m workbench.library fetch starter
+"""
+
+from workbench.library.catalogue import CATALOGUE, CatalogueModel
+from workbench.library.disk import AdapterEntry, ModelEntry, model_format
+from workbench.library.library import RECENT_LIMIT, Library, default_home
+
+__all__ = ["CATALOGUE", "RECENT_LIMIT", "AdapterEntry", "CatalogueModel", "Library", "ModelEntry", "default_home", "model_format"]

