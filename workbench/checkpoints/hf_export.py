@@ -7,69 +7,23 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from workbench.checkpoints.families import HF_FAMILIES, Family
-from workbench.checkpoints.families.settings import Settings
+from workbench.checkpoints.families import HF_FAMILIES
+from workbench.checkpoints.fitting import fitting_family
 from workbench.checkpoints.formats import Content
 from workbench.checkpoints.load import parameters_of
 from workbench.checkpoints.safetensors_file import write_safetensors
 from workbench.checkpoints.table import outgoing
-from workbench.core.errors import ConfigError, ModelError
-from workbench.core.fields import from_dict, to_dict
 from workbench.core.store import atomic_folder, write_text
-from workbench.model import ModelConfig
 from workbench.tokenizers import BpeTokenizer, RustTokenizer, Tokenizer
 from workbench.tokenizers.rust import rust_from_spec
 
-_OTHER_PARTS = ["kinds of parts"]
-
-
-def fitting_family(config: ModelConfig, wanted: str | None) -> tuple[str, Family]:
-    """The family (`wanted`, or the first) whose configuration says everything that `config` says.
-
-    Raises `ModelError` naming the settings that would be lost.
-    """
-    lost: dict[str, list[str]] = {}
-    for entry in [HF_FAMILIES[wanted]] if wanted else HF_FAMILIES:
-        family = entry.make()
-        lost[entry.name] = _lost(config, family)
-        if not lost[entry.name]:
-            return entry.name, family
-    name, fields = min(lost.items(), key=lambda item: (item[1] == _OTHER_PARTS, len(item[1])))
-    raise ModelError(
-        f"Hugging Face's {name} cannot express this model's {', '.join(fields)}.",
-        hint="Save it as a workbench checkpoint, which keeps every architecture.",
-        details="\n".join(f"{family}: {', '.join(fields)}" for family, fields in lost.items()),
-    )
-
-
-def _lost(config: ModelConfig, family: Family) -> list[str]:
-    """The settings that come back different when written as `family` and read again."""
-    if family.write is None:
-        return ["configuration"]
-    try:
-        back = from_dict(ModelConfig, {**family.read(Settings(family.write(config), "")), "tie_embeddings": config.tie_embeddings})
-    except (ConfigError, ModelError, AttributeError):  # options of another kind of part, or an activation without a name
-        return _OTHER_PARTS
-    ours, theirs = _resolved(config), _resolved(back)
-    return [name for name in ours if ours[name] != theirs[name]]
-
-
-def _resolved(config: ModelConfig) -> dict[str, Any]:
-    """The settings that decide the arithmetic, automatic ones worked out."""
-    plain = {name: value for name, value in to_dict(config).items() if name != "init"}
-    worked_out = {
-        "n_kv_heads": config.kv_heads,
-        "head_dim": config.head_width,
-        "d_ff": config.hidden,
-        "final_norm": config.has_final_norm,
-    }
-    return {**plain, **worked_out}
+_HINT = "Save it as a workbench checkpoint, which keeps every architecture."
 
 
 def save_folder(content: Content, path: Path, wanted: str | None) -> Generator[int, None, None]:
     """config.json, model.safetensors, and the tokenizer's files where there is a tokenizer that has them."""
     model = content.model
-    name, family = fitting_family(model.config, wanted)
+    name, family = fitting_family(HF_FAMILIES, model.config, wanted, who="Hugging Face's", hint=_HINT)
     assert family.write is not None
     settings = {
         "architectures": [family.architecture],

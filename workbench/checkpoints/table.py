@@ -148,6 +148,14 @@ def check(table: Table, matched: Matched, infos: Mapping[str, TensorInfo], shape
 
 def outgoing(table: Table, config: ModelConfig, parameters: Mapping[str, Tensor]) -> list[Outgoing]:
     """`parameters` as the file's tensors, in the table's order. Raises `ModelError` for one that has no place in it."""
+    tensors, left = placed(table, config, parameters)
+    if left:
+        raise _key_error("The model", "has parameters that this family has no place for", left)
+    return tensors
+
+
+def placed(table: Table, config: ModelConfig, parameters: Mapping[str, Tensor]) -> tuple[list[Outgoing], list[str]]:
+    """`outgoing`, and the names of the parameters that have no place in the table."""
     left = dict(parameters)
     tensors: list[Outgoing] = []
     for text, entry in table.items():
@@ -159,9 +167,7 @@ def outgoing(table: Table, config: ModelConfig, parameters: Mapping[str, Tensor]
                 names = [_written(to, n, p) for to in take.to]
                 if all(name in left for name in names):
                     tensors.append(_joined(_written(text, n, p), take, config, [left.pop(name) for name in names]))
-    if left:
-        raise _key_error("The model", "has parameters that this family has no place for", sorted(left))
-    return tensors
+    return tensors, sorted(left)
 
 
 def _joined(name: str, take: Take, config: ModelConfig, parts: Sequence[Tensor]) -> Outgoing:
