@@ -101,7 +101,7 @@ def test_qwens_window(given: dict[str, Any], window: int | None) -> None:
 
 def test_qwen3_normalises_heads_of_its_own_width() -> None:
     found = hf("qwen3", LLAMA)
-    assert found.qk_norm
+    assert found.qk_norm == "head"
     assert found.head_width == 128
 
 
@@ -171,7 +171,7 @@ def test_numbers_per_block_are_one_number_when_equal() -> None:
 def test_biases_and_head_norms_are_seen_from_the_tensors() -> None:
     found = of_gguf(("blk.0.attn_q.bias", "blk.0.attn_q_norm.weight"))
     assert found.attention_bias
-    assert found.qk_norm
+    assert found.qk_norm == "head"
     assert not found.attention_out_bias
 
 

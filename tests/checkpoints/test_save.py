@@ -61,7 +61,7 @@ def same(one: Transformer, other: Transformer) -> bool:
         {},
         {"tie_embeddings": False},
         GPT2_STYLE,
-        {"position": {"kind": "rope", "base": 5e5, "style": "interleaved", "rotary_fraction": 0.5}, "qk_norm": True},
+        {"position": {"kind": "rope", "base": 5e5, "style": "interleaved", "rotary_fraction": 0.5}, "qk_norm": "head"},
         {"residual": "deepnorm", "position": "alibi", "mlp": "relu", "sliding_window": 5},
         {"norm": {"kind": "rmsnorm", "eps": 1e-3, "unit_offset": True}, "residual": "double", "final_norm": False, "head_dim": 6},
     ],
@@ -108,7 +108,7 @@ def test_our_format_keeps_the_tokenizer(tmp_path: Path, tokenizer: Any) -> None:
         ({"sliding_window": 6}, "mistral"),
         ({"attention_bias": True}, "qwen2"),
         ({"attention_bias": True, "sliding_window": 6}, "qwen2"),
-        ({"qk_norm": True, "head_dim": 8}, "qwen3"),
+        ({"qk_norm": "head", "head_dim": 8}, "qwen3"),
     ],
 )
 def test_hugging_face_folders_find_their_family(tmp_path: Path, changes: Mapping[str, Any], family: str) -> None:

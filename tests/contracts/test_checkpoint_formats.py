@@ -142,7 +142,7 @@ def config_of(registry: Registry[Family], name: str) -> ModelConfig:
             tie_embeddings=False,
         ),
         "qwen2": {**llama, "attention_bias": True},
-        "qwen3": {**llama, "qk_norm": True},
+        "qwen3": {**llama, "qk_norm": "head"},
     }  # fmt: skip
     return ModelConfig(**SIZES, **extra.get(name, llama))
 

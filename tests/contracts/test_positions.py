@@ -24,6 +24,8 @@ EACH = pytest.mark.parametrize("kind", KINDS)
 class RampPosition(Position):
     """Written from the protocol alone: uses all three hooks."""
 
+    acts_in_attention = True
+
     def __init__(self, heads: int, **_sizes: Any) -> None:
         super().__init__()
         self.heads = heads
@@ -202,7 +204,10 @@ def build_like(model: Transformer, dtype: torch.dtype) -> Transformer:
 
 @EACH
 def test_layers_without_position(kind: str, ids: Tensor) -> None:
-    """Every second block leaves queries, keys and scores as they are."""
+    """Every second block leaves queries, keys and scores as they are; a position that acts before them cannot be skipped."""
+    if not POSITIONS[kind].make.acts_in_attention:  # type: ignore[attr-defined]
+        assert [p.field for p in config(kind, nope_every=2).problems()] == ["nope_every"]
+        return
     model = model_with(kind, nope_every=2)
     assert [b.attention.positional for b in model.blocks] == [True, False]  # type: ignore[union-attr]
     assert model.blocks[1].attention.scoring.bias is None  # type: ignore[union-attr]

@@ -54,7 +54,7 @@ def test_the_table_of_the_facts(name: str, untied: int, embedding: int, block: i
 
 
 VARIANTS: list[dict[str, Any]] = [
-    {}, {"tie_embeddings": False}, {"position": "learned"}, {"norm": "layernorm", "qk_norm": True}, {"residual": "double"},
+    {}, {"tie_embeddings": False}, {"position": "learned"}, {"norm": "layernorm", "qk_norm": "head"}, {"residual": "double"},
     {"residual": {"kind": "parallel", "shared_norm": True}}, {"residual": "post"}, {"n_kv_heads": 1, "head_dim": 6},
     {"attention_bias": True, "attention_out_bias": True, "mlp_bias": True}, {"mlp": "relu"}, {"final_norm": False}, {"n_layers": 5},
 ]  # fmt: skip

@@ -54,7 +54,7 @@ def test_state_dict_names_of_a_gpt2(config: Make) -> None:
 
 
 def test_qk_norm_is_one_gain_per_head_width(config: Make) -> None:
-    state = build_model(config(qk_norm=True, head_dim=6)).state_dict()
+    state = build_model(config(qk_norm="head", head_dim=6)).state_dict()
     assert state["blocks.1.attention.q_norm.weight"].shape == state["blocks.1.attention.k_norm.weight"].shape == (6,)
 
 
@@ -129,7 +129,7 @@ def test_xavier_and_deepnorm_spreads(config: Make) -> None:
 
 @pytest.mark.parametrize("init", ["gpt2", "xavier", "deepnorm"])
 def test_biases_are_zero_and_gains_one(config: Make, init: str) -> None:
-    for name, tensor in build_model(config(**BIG, init=init, norm="layernorm", qk_norm=True)).state_dict().items():
+    for name, tensor in build_model(config(**BIG, init=init, norm="layernorm", qk_norm="head")).state_dict().items():
         if tensor.dim() == 1:
             assert (tensor == (0 if name.endswith("bias") else 1)).all(), name
     offset = build_model(config(norm={"kind": "rmsnorm", "unit_offset": True})).state_dict()
@@ -138,7 +138,7 @@ def test_biases_are_zero_and_gains_one(config: Make, init: str) -> None:
 
 CHANGES: list[dict[str, Any]] = [
     {"norm": "layernorm"}, {"residual": "double"}, {"position": "learned"}, {"attention_bias": True, "mlp_bias": True}, {"mlp": "relu"},
-    {"n_layers": 4, "init": {"kind": "gpt2", "scale_residual": False}}, {"qk_norm": True}, {"tie_embeddings": False}, {"n_kv_heads": 1},
+    {"n_layers": 4, "init": {"kind": "gpt2", "scale_residual": False}}, {"qk_norm": "head"}, {"tie_embeddings": False}, {"n_kv_heads": 1},
 ]  # fmt: skip
 
 

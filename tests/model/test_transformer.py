@@ -143,7 +143,7 @@ def test_softcap_and_qk_norm_are_really_there(tiny: Tiny, ids: Tensor) -> None:
     assert not torch.allclose(tiny(attention_softcap=0.1)(ids), plain(ids), atol=1e-3)
     capped = tiny(attention_softcap=1000.0)
     close(capped(ids), plain(ids))
-    normed = tiny(qk_norm=True)
+    normed = tiny(qk_norm="head")
     assert not torch.allclose(normed(ids), plain(ids), atol=1e-3)
 
 

@@ -161,7 +161,7 @@ class TestLayout:
     def test_nothing_overlaps_or_leaves_the_picture(self, preset: str, width: float) -> None:
         config = PRESETS[preset].config
         for kind in RESIDUALS.names():
-            found = picture(spec(config, residual=kind, qk_norm=True, sliding_window=64), width)
+            found = picture(spec(config, residual=kind, qk_norm="head", sliding_window=64), width)
             boxes = of_kind(found, Box)
             whole = QRectF(0, 0, width, found.height)
             assert all(whole.contains(b.rect) for b in boxes)

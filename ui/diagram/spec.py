@@ -113,7 +113,7 @@ def _attention(config: ModelConfig, parts: dict[str, int], acts: set[str]) -> At
         marks.append(f"+ {label}")
     if acts & {"rotate", "bias"} and c.nope_every is not None:
         marks.append(f"not in every {c.nope_every}.")
-    if c.qk_norm:
+    if c.qk_norm != "off":
         marks.append("QK-norm")
     if c.sliding_window is not None:
         marks.append(f"window {c.sliding_window:,}")

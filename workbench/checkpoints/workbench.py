@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 from workbench import __version__
 from workbench.checkpoints.formats import FORMATS, Content, Format, Opened, Source
 from workbench.checkpoints.load import parameters_of
 from workbench.checkpoints.safetensors_file import Outgoing, SafetensorsFile, write_safetensors
+from workbench.core import layouts
 from workbench.core.errors import FileError
 from workbench.core.fields import to_dict
 from workbench.core.store import Migration, atomic_folder, read_json, write_json
@@ -18,8 +20,19 @@ from workbench.tokenizers import Tokenizer, tokenizer_from_json
 CONFIG = "workbench.json"
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer.workbench.json"
-KIND, TOKENIZER_KIND, VERSION = "workbench checkpoint", "workbench tokenizer", 1
-MIGRATIONS: dict[int, Migration] = {}
+KIND, TOKENIZER_KIND = "workbench checkpoint", "workbench tokenizer"
+VERSION, TOKENIZER_VERSION = 2, 1
+
+
+def _name_qk_norm(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 knew QK-norm per head only, as yes or no."""
+    model = data.get("model")
+    if isinstance(model, dict) and isinstance(model.get("qk_norm"), bool):
+        data = {**data, "model": {**model, "qk_norm": "head" if model["qk_norm"] else "off"}}
+    return data
+
+
+MIGRATIONS: dict[int, Migration] = {1: _name_qk_norm}
 """`MIGRATIONS[v]` turns the data of version v into that of v + 1."""
 
 
@@ -32,7 +45,7 @@ class WorkbenchFormat(Format):
     can_save = True
 
     def recognises(self, path: Path) -> bool:
-        return (path / CONFIG).is_file()
+        return layouts.LAYOUTS["workbench"](path)
 
     def open(self, path: Path) -> Opened:
         data = read_json(path / CONFIG, kind=KIND, version=VERSION, migrations=MIGRATIONS)
@@ -57,7 +70,7 @@ class WorkbenchFormat(Format):
             tensors = [Outgoing(name, tuple(p.shape), p.dtype, p.detach) for name, p in parameters_of(model).items()]
             yield from write_safetensors(folder / WEIGHTS, tensors)
             if content.tokenizer is not None:
-                write_json(folder / TOKENIZER, content.tokenizer.to_json(), kind=TOKENIZER_KIND, version=VERSION)
+                write_json(folder / TOKENIZER, content.tokenizer.to_json(), kind=TOKENIZER_KIND, version=TOKENIZER_VERSION)
             about = {"program": __version__, "model": to_dict(model.config), "chat_template": content.chat_template}
             write_json(folder / CONFIG, about, kind=KIND, version=VERSION)
 
@@ -66,4 +79,4 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
     """The checkpoint's tokenizer; None when it was saved without one."""
     if not (folder / TOKENIZER).is_file():
         return None
-    return tokenizer_from_json(read_json(folder / TOKENIZER, kind=TOKENIZER_KIND, version=VERSION))
+    return tokenizer_from_json(read_json(folder / TOKENIZER, kind=TOKENIZER_KIND, version=TOKENIZER_VERSION))

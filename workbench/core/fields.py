@@ -338,13 +338,19 @@ def with_text(config: C, assignment: str) -> C:
     path, found, text = assignment.partition("=")
     if not found:
         raise ConfigError(f"{assignment!r} is not of the form field=value.", hint="For example: position=rope or position.base=500000.")
-    name, _, option = path.strip().partition(".")
+    return _assigned(config, path.strip(), text)
+
+
+def _assigned(config: C, path: str, text: str) -> C:
+    """`config` (or a kind's options) with the field at the dotted `path` set to what `text` says."""
+    name, _, option = path.partition(".")
     info = info_of(type(config), name)
+    value: Any
     if not option:
-        return dataclasses.replace(config, **{name: parse(info, text)})  # type: ignore[type-var]
-    current = getattr(config, name)
-    if not isinstance(current, Choice):
-        raise ConfigError(f"{info.label} has no options of its own.", hint=f"Write {name}=value.")
-    value = parse(info_of(current.entry.options, option), text)
-    changed = Choice(current.registry, current.kind, dataclasses.replace(current.options, **{option: value}))
-    return dataclasses.replace(config, **{name: changed})  # type: ignore[type-var]
+        value = parse(info, text)
+    else:
+        current = getattr(config, name)
+        if not isinstance(current, Choice):
+            raise ConfigError(f"{info.label} has no options of its own.", hint=f"Write {name}=value.")
+        value = Choice(current.registry, current.kind, _assigned(current.options, option, text))
+    return dataclasses.replace(config, **{name: value})  # type: ignore[type-var]

@@ -55,8 +55,9 @@ class Choice(Generic[T]):
         return {f.name: getattr(self.options, f.name) for f in fields(self.options)}
 
     def make(self, **context: Any) -> T:
-        """Build the part: options from the person, `context` (sizes, depth) from the builder."""
-        return self.entry.make(**context, **self.arguments())
+        """Build the part: options from the person (a nested choice is built first), `context` (sizes, depth) from the builder."""
+        own = {name: value.make() if isinstance(value, Choice) else value for name, value in self.arguments().items()}
+        return self.entry.make(**context, **own)
 
 
 class Registry(Generic[T]):

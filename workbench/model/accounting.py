@@ -8,11 +8,13 @@ from workbench.model.build import build_model
 from workbench.model.config import ModelConfig
 
 PART_OF = (
+    ("segment_embedding.", "Segment embedding"),
     ("embedding.", "Token embedding"),
     ("position.", "Position embedding"),
     (".attention.", "Attention"),
     (".mlp.", "MLP"),
     ("norm", "Norms"),
+    ("head_transform.", "Output head"),
     ("lm_head.", "Output head"),
 )
 
@@ -40,10 +42,11 @@ class Accounting:
         """Forward FLOPs of one new token: 2 per weight of every matrix it passes (the head included, the embedding
         look-up not), plus 4 · H · D per layer and attended token."""
         c = self.config
-        matrices = sum(n for name, n in self.by_tensor.items() if name.endswith("_proj.weight"))
+        matrices = sum(n for name, n in self.by_tensor.items() if name.endswith(("_proj.weight", ".dense.weight")))
         head = c.vocab_size * c.d_model
-        seen = context if c.sliding_window is None else min(context, c.sliding_window)
-        return 2 * (matrices + head) + 4 * c.n_layers * c.n_heads * c.head_width * seen
+        windows = (c.window_of(layer) for layer in range(c.n_layers))
+        seen = sum(context if window is None else min(context, window) for window in windows)
+        return 2 * (matrices + head) + 4 * c.n_heads * c.head_width * seen
 
 
 def account(config: ModelConfig) -> Accounting:

@@ -15,6 +15,7 @@ from workbench.model.init import initialise
 from workbench.model.transformer import Transformer
 from workbench.numerics.attention import Scoring
 from workbench.parts.attention import Attention
+from workbench.parts.head import HeadTransform
 from workbench.parts.linear import Linear
 from workbench.parts.positions import Position
 
@@ -36,24 +37,33 @@ def build_model(
     )
     norm = partial(config.norm.make, width=config.d_model, **where)
     blocks = [_block(config, index, norm, position, where) for index in range(config.n_layers)]
-    head = Linear(config.d_model, config.vocab_size, bias=False, **where)
+    head = Linear(config.d_model, config.vocab_size, bias=config.head_bias, **where)
     table = head.weight if config.tie_embeddings else torch.empty(config.vocab_size, config.d_model, **where)
-    embedding = nn.Embedding(config.vocab_size, config.d_model, _weight=table, _freeze=False)
-    model = Transformer(config, embedding, position, blocks, norm() if config.has_final_norm else nn.Identity(), head)
+    model = Transformer(
+        config,
+        embedding=nn.Embedding(config.vocab_size, config.d_model, _weight=table, _freeze=False),
+        position=position,
+        blocks=blocks,
+        final_norm=norm() if config.has_final_norm else nn.Identity(),
+        lm_head=head,
+        segment_embedding=nn.Embedding(config.segment_types, config.d_model, **where) if config.segment_types else None,
+        embedding_norm=norm() if config.embedding_norm else nn.Identity(),
+        head_transform=HeadTransform(config.d_model, norm(), **where) if config.head_transform else nn.Identity(),
+    )
     if init and torch.device(device).type != "meta":
         initialise(model, config.init.make(), config.n_layers, seed)
     return model.eval()
 
 
 def _block(config: ModelConfig, index: int, norm: partial[nn.Module], position: Position, where: dict[str, Any]) -> Block:
-    positional = config.nope_every is None or (index + 1) % config.nope_every != 0
     scoring = Scoring(
-        scale=config.head_width**-0.5,
-        window=config.sliding_window,
+        scale=config.score_scale,
+        causal=config.causal,
+        window=config.window_of(index),
         softcap=config.attention_softcap,
-        bias=position.bias if positional else None,
+        bias=position.bias if config.positional(index) else None,
     )
-    head_norm = partial(config.norm.make, width=config.head_width, **where) if config.qk_norm else None
+    q_norm, k_norm = (_qk_norm(config, heads, where) for heads in (config.n_heads, config.kv_heads))
     attention = Attention(
         width=config.d_model,
         heads=config.n_heads,
@@ -62,10 +72,18 @@ def _block(config: ModelConfig, index: int, norm: partial[nn.Module], position: 
         scoring=scoring,
         bias=config.attention_bias,
         out_bias=config.attention_out_bias,
-        q_norm=head_norm() if head_norm else None,
-        k_norm=head_norm() if head_norm else None,
-        positional=positional,
+        q_norm=q_norm,
+        k_norm=k_norm,
+        norm_whole=config.qk_norm == "full",
+        positional=config.positional(index),
         **where,
     )
     mlp = config.mlp.make(width=config.d_model, hidden=config.hidden, bias=config.mlp_bias, **where)
     return Block(attention, mlp, config.residual.make(norm=norm, depth=config.n_layers))
+
+
+def _qk_norm(config: ModelConfig, heads: int, where: dict[str, Any]) -> nn.Module | None:
+    """The norm of queries or keys, over one head or over all of them; None without QK-norm."""
+    if config.qk_norm == "off":
+        return None
+    return config.norm.make(width=config.head_width * (heads if config.qk_norm == "full" else 1), **where)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from workbench.core.fields import Problem, choice, coerce_choices, field_problems, setting
+from workbench.core.fields import Option, Problem, choice, coerce_choices, field_problems, pick, setting
 from workbench.core.registry import Choice
 from workbench.model.init import INITS, Init
 from workbench.parts.mlps import MLPS
@@ -14,10 +14,16 @@ from workbench.parts.norms import NORMS
 from workbench.parts.positions import POSITIONS, Position
 from workbench.parts.residuals import RESIDUALS, Residual
 
+QK_NORMS = (
+    Option("off", "None", "Queries and keys are used as projected."),
+    Option("head", "Per head", "Each head's queries and keys are normalised with one shared gain, as in Qwen3."),
+    Option("full", "All heads at once", "The whole query and key vectors are normalised before they are split into heads, as in OLMo-2."),
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The architecture of one decoder-only transformer: what must be known to rebuild it, no more."""
+    """The architecture of one transformer: what must be known to rebuild it, no more."""
 
     n_layers: int = setting(
         6, label="Layers", key="num_hidden_layers", group="Size", minimum=1, maximum=256, help="Number of transformer blocks."
@@ -71,9 +77,9 @@ class ModelConfig:
     residual: Choice[Residual] = choice(
         RESIDUALS, "pre", label="Norm placement", group="Norm", help="Where the norms sit and how each branch joins the residual stream."
     )
-    qk_norm: bool = setting(
-        False, label="QK-norm", group="Norm", advanced=True, source="arXiv:2302.05442",
-        help="Normalises each head's queries and keys before the rotation, as Qwen3 does; keeps scores bounded.",
+    qk_norm: str = pick(
+        QK_NORMS, "off", label="QK-norm", group="Norm", advanced=True, source="arXiv:2302.05442",
+        help="Normalises queries and keys before the rotation, which keeps attention scores bounded.",
     )  # fmt: skip
     final_norm: bool | None = setting(
         None, label="Final norm", group="Norm", advanced=True, none_label="where needed",
@@ -83,8 +89,32 @@ class ModelConfig:
         MLPS, "swiglu", label="MLP", group="MLP", key="hidden_act", help="The kind of feed-forward part in each block."
     )
     tie_embeddings: bool = setting(
-        True, label="Tie embeddings", key="tie_word_embeddings", group="Size", source="arXiv:1608.05859",
+        True, label="Tie embeddings", key="tie_word_embeddings", group="Embedding and head", source="arXiv:1608.05859",
         help="The output head uses the token embedding's matrix, which saves vocabulary × width parameters.",
+    )  # fmt: skip
+    scale_embeddings: bool = setting(
+        False, label="Scale embeddings by √width", group="Embedding and head", advanced=True, source="arXiv:2403.08295",
+        help="Multiplies token embeddings by √width, as Gemma does.",
+    )  # fmt: skip
+    embedding_norm: bool = setting(
+        False, label="Norm after the embedding", group="Embedding and head", advanced=True, source="arXiv:1810.04805",
+        help="Normalises the sum of all embeddings before the first block, as BERT and BLOOM do.",
+    )  # fmt: skip
+    segment_types: int | None = setting(
+        None, label="Segment embeddings", key="type_vocab_size", group="Embedding and head", minimum=1, maximum=64, none_label="none",
+        advanced=True, source="arXiv:1810.04805",
+        help="A table that tells first from second sentence, as BERT has it; every token here belongs to the first.",
+    )  # fmt: skip
+    head_transform: bool = setting(
+        False, label="Transform before the head", group="Embedding and head", advanced=True, source="arXiv:1810.04805",
+        help="A linear layer, GELU and a norm before the output matrix, as in BERT's masked-token head.",
+    )  # fmt: skip
+    head_bias: bool = setting(
+        False, label="Head bias", group="Embedding and head", advanced=True, help="Adds a bias to each token's logit, as Phi and BERT do."
+    )
+    logit_softcap: float | None = setting(
+        None, label="Logit soft-cap", key="final_logit_softcapping", group="Embedding and head", minimum=0.1, maximum=1000,
+        none_label="off", advanced=True, source="arXiv:2408.00118", help="Bounds the final logits smoothly to ±c.",
     )  # fmt: skip
     attention_bias: bool = setting(
         False,
@@ -104,6 +134,19 @@ class ModelConfig:
         None, label="Sliding window", key="sliding_window", group="Attention", unit="tokens", minimum=1, maximum=1_048_576,
         none_label="off",
         source="arXiv:2310.06825", help="Each token attends to itself and the W−1 tokens before it only.",
+    )  # fmt: skip
+    full_attention_every: int | None = setting(
+        None, label="Full attention every", group="Attention", unit="layers", minimum=1, maximum=256, none_label="never", advanced=True,
+        source="arXiv:2408.00118", help="Every n-th block attends to everything while the others keep to the window; Gemma-2 has n = 2.",
+    )  # fmt: skip
+    attention_scale: float | None = setting(
+        None, label="Score scale", group="Attention", minimum=1e-4, maximum=100, none_label="1 / √head width", advanced=True,
+        source="arXiv:2408.00118", help="Multiplies the products of queries and keys; Gemma-2 stores it as query_pre_attn_scalar^(−½).",
+    )  # fmt: skip
+    causal: bool = setting(
+        True, label="Causal", group="Attention", advanced=True, source="arXiv:1810.04805",
+        help="Tokens see only what comes before them. Without it every token sees all others: such a model cannot write, "
+        "and learns by filling in masked tokens.",
     )  # fmt: skip
     attention_softcap: float | None = setting(
         None, label="Score soft-cap", key="attn_logit_softcapping", group="Attention", minimum=0.1, maximum=1000, none_label="off",
@@ -135,27 +178,83 @@ class ModelConfig:
         kind: type = self.residual.entry.make  # type: ignore[assignment]
         return bool(getattr(kind, "wants_final_norm", True))
 
+    @property
+    def score_scale(self) -> float:
+        return self.head_width**-0.5 if self.attention_scale is None else self.attention_scale
+
+    def window_of(self, layer: int) -> int | None:
+        """The sliding window of block `layer` (from 0); None where it attends to everything."""
+        every = self.full_attention_every
+        return None if every is not None and (layer + 1) % every == 0 else self.sliding_window
+
+    def positional(self, layer: int) -> bool:
+        """Whether block `layer` (from 0) uses the position encoding inside its attention."""
+        return self.nope_every is None or (layer + 1) % self.nope_every != 0
+
     def problems(self) -> list[Problem]:
         """Every rule that is broken, all at once; empty when the model can be built."""
-        found = field_problems(self)
-        if found:
-            return found
-        if self.head_dim is None and self.d_model % self.n_heads:
-            found.append(
-                Problem(
-                    "n_heads",
-                    f"Width {self.d_model} cannot be split over {self.n_heads} heads.",
-                    "Choose a divisor of the width, or set the head width.",
-                )
-            )
-        if self.n_heads % self.kv_heads:
-            found.append(
-                Problem(
-                    "n_kv_heads",
-                    f"{self.n_heads} query heads cannot share {self.kv_heads} key/value heads.",
-                    f"Choose a divisor of {self.n_heads}.",
-                )
-            )
-        if self.position.kind == "rope" and self.head_width % 2:
-            found.append(Problem("position", f"RoPE turns pairs, but the head width is {self.head_width}.", "Choose an even head width."))
-        return found
+        return field_problems(self) or [p for rule in _RULES if (p := rule(self)) is not None]
+
+
+# ---- rules between fields: each names the field where a person can mend it -----------------------------------------
+
+
+def _width_over_heads(c: ModelConfig) -> Problem | None:
+    if c.head_dim is not None or c.d_model % c.n_heads == 0:
+        return None
+    fix = "Choose a divisor of the width, or set the head width."
+    return Problem("n_heads", f"Width {c.d_model} cannot be split over {c.n_heads} heads.", fix)
+
+
+def _shared_heads(c: ModelConfig) -> Problem | None:
+    if c.n_heads % c.kv_heads == 0:
+        return None
+    return Problem("n_kv_heads", f"{c.n_heads} query heads cannot share {c.kv_heads} key/value heads.", f"Choose a divisor of {c.n_heads}.")
+
+
+def _pairs(c: ModelConfig) -> Problem | None:
+    if c.position.kind != "rope" or c.head_width % 2 == 0:
+        return None
+    return Problem("position", f"RoPE turns pairs, but the head width is {c.head_width}.", "Choose an even head width.")
+
+
+def _nope_needs_rotation(c: ModelConfig) -> Problem | None:
+    if c.nope_every is None or getattr(c.position.entry.make, "acts_in_attention", False):
+        return None
+    return Problem(
+        "nope_every", f"{c.position.entry.label} acts before the first block, so no block can skip it.",
+        "Choose RoPE or ALiBi, or switch the skipping off.",
+    )  # fmt: skip
+
+
+def _full_needs_window(c: ModelConfig) -> Problem | None:
+    if c.full_attention_every is None or c.sliding_window is not None:
+        return None
+    message = "Without a sliding window every block attends to everything."
+    return Problem("full_attention_every", message, "Set a window, or switch this off.")
+
+
+def _scaled_once(c: ModelConfig) -> Problem | None:
+    if not c.scale_embeddings or not getattr(c.position.options, "scale_embedding", False):
+        return None
+    return Problem(
+        "scale_embeddings", "Sinusoidal positions scale the embeddings by √width already.", "Switch one of the two off."
+    )  # fmt: skip
+
+
+def _qk_norm_needs_norm(c: ModelConfig) -> Problem | None:
+    if c.qk_norm == "off" or c.norm.kind != "none":
+        return None
+    return Problem("qk_norm", "QK-norm uses the model's kind of norm, and there is none.", "Choose a norm, or switch QK-norm off.")
+
+
+def _ramp(c: ModelConfig) -> Problem | None:
+    options = getattr(getattr(c.position.options, "scaling", None), "options", None)
+    for low, high in (("low", "high"), ("beta_slow", "beta_fast")):
+        if hasattr(options, low) and not getattr(options, low) < getattr(options, high):
+            found = f"{getattr(options, low):g} is not below {getattr(options, high):g}"
+            return Problem(f"position.scaling.{low}", f"The scaling's lower bound {found}.", "Choose a smaller lower bound.")
+    return None
+
+
+_RULES = (_width_over_heads, _shared_heads, _pairs, _nope_needs_rotation, _full_needs_window, _scaled_once, _qk_norm_needs_norm, _ramp)

@@ -1,7 +1,8 @@
-"""The decoder-only transformer."""
+"""The transformer."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -32,13 +33,19 @@ class Transformer(nn.Module):
         blocks: Sequence[Block],
         final_norm: nn.Module,
         lm_head: Linear,
+        segment_embedding: nn.Embedding | None = None,
+        embedding_norm: nn.Module | None = None,
+        head_transform: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.config = config
         self.embedding = embedding
+        self.segment_embedding = segment_embedding
         self.position = position
+        self.embedding_norm = embedding_norm or nn.Identity()
         self.blocks = nn.ModuleList(blocks)
         self.final_norm = final_norm
+        self.head_transform = head_transform or nn.Identity()
         self.lm_head = lm_head
         self.tie()
 
@@ -76,7 +83,7 @@ class Transformer(nn.Module):
         Raises `ConfigError` when the tokens do not fit the context or the cache.
         """
         frame = self._frame(ids, cache, positions, segments)
-        x = self.position.embed(F.embedding(ids, self.embedding.weight), frame.positions)
+        x = self._embed(ids, frame)
         frame.rotation = self.position.prepare(frame.positions)
         for index, block in enumerate(self.blocks):
             layer = None if cache is None else cache.layers[index]
@@ -91,12 +98,27 @@ class Transformer(nn.Module):
 
     def head(self, hidden: Tensor) -> Tensor:
         """[..., C] -> logits [..., V]."""
-        out: Tensor = self.lm_head(hidden)
+        logits: Tensor = self.lm_head(self.head_transform(hidden))
+        cap = self.config.logit_softcap
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    def _embed(self, ids: Tensor, frame: Frame) -> Tensor:
+        """What enters the first block, [B, T, C]."""
+        x = F.embedding(ids, self.embedding.weight)
+        if self.config.scale_embeddings:
+            x = x * math.sqrt(self.config.d_model)
+        if self.segment_embedding is not None:
+            x = x + self.segment_embedding.weight[0]
+        out: Tensor = self.embedding_norm(self.position.embed(x, frame.positions))
         return out
 
     def _frame(self, ids: Tensor, cache: KVCache | None, positions: Tensor | None, segments: Tensor | None) -> Frame:
         batch, tokens = ids.shape
         if cache is not None:
+            if not self.config.causal:
+                raise ConfigError(
+                    "A bidirectional model cannot use a KV cache: every new token changes all the others.", hint="Run it without a cache."
+                )
             if segments is not None:
                 raise ConfigError("Packed documents cannot be used with a KV cache.", hint="Run them without a cache, or one at a time.")
             if batch != cache.batch:

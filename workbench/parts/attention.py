@@ -17,6 +17,7 @@ class Attention(Joined):
 
     Shapes: B batch, T new tokens, S stored + new, C stream width, H query heads, G key/value heads, D head width.
     The position encoding belongs to the model and comes along with each call; the module keeps nothing between calls.
+    `q_norm` and `k_norm` act on each head (arXiv:2302.05442), or with `norm_whole` on all heads' values at once (arXiv:2501.00656).
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class Attention(Joined):
         out_bias: bool = False,
         q_norm: nn.Module | None = None,
         k_norm: nn.Module | None = None,
+        norm_whole: bool = False,
         positional: bool = True,
         **where: Any,
     ) -> None:
@@ -43,6 +45,7 @@ class Attention(Joined):
         self.o_proj = Linear(heads * head_width, width, out_bias, **where)
         self.q_norm = q_norm
         self.k_norm = k_norm
+        self.norm_whole = norm_whole
         self.kv_heads = kv_heads
         self.joint = Joint(self.q_proj, self.k_proj, self.v_proj)
 
@@ -65,10 +68,15 @@ class Attention(Joined):
 
     def _separate(self, x: Tensor, frame: Frame, position: Position) -> tuple[Tensor, Tensor, Tensor]:
         """q [B, H, T, D], k and v [B, G, T, D], each from its own projection."""
-        shape = (*x.shape[:2], -1, self.head_width)
-        q, k, v = (project(x).view(shape).transpose(1, 2) for project in (self.q_proj, self.k_proj, self.v_proj))
-        if self.q_norm is not None and self.k_norm is not None:
-            q, k = self.q_norm(q), self.k_norm(k)
+        flat: list[Tensor] = [project(x) for project in (self.q_proj, self.k_proj, self.v_proj)]
+        if self.norm_whole:
+            flat[:2] = self._normed(flat[0], flat[1])
+        q, k, v = (y.view(*x.shape[:2], -1, self.head_width).transpose(1, 2) for y in flat)
+        if not self.norm_whole:
+            q, k = self._normed(q, k)
         if self.positional:
             q, k = position.rotate(q, frame.rotation), position.rotate(k, frame.rotation)
         return q, k, v
+
+    def _normed(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        return (q, k) if self.q_norm is None or self.k_norm is None else (self.q_norm(q), self.k_norm(k))

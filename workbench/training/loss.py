@@ -44,9 +44,9 @@ def summed_loss(model: Transformer, hidden: Tensor, labels: Tensor) -> Tensor:
 def head_loss(model: Transformer, hidden: Tensor, targets: Tensor) -> Tensor:
     """Σ −log p of targets [N] given hidden [N, C]: fused for a plain output matrix, recomputed chunk by chunk otherwise."""
     head: Any = model.lm_head
-    plain = isinstance(head, nn.Linear) and head.bias is None
+    plain = model.config.logit_softcap is None and isinstance(head, nn.Linear) and head.bias is None
     if plain:
-        return fused_cross_entropy(hidden, head.weight, targets)
+        return fused_cross_entropy(model.head_transform(hidden), head.weight, targets)
     size = max(1, CHUNK_ELEMENTS // model.config.vocab_size)
     parts = [
         checkpoint(_chunk_loss, model, h, y, use_reentrant=False)

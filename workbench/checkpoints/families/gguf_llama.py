@@ -71,7 +71,7 @@ def _read(settings: Settings) -> Mapping[str, Any]:
         "residual": "pre",
         "mlp": "swiglu",
         "final_norm": True,
-        "qk_norm": "blk.0.attn_q_norm.weight" in tensors,
+        "qk_norm": "head" if "blk.0.attn_q_norm.weight" in tensors else "off",
         "attention_bias": "blk.0.attn_q.bias" in tensors,
         "attention_out_bias": "blk.0.attn_output.bias" in tensors,
         "mlp_bias": "blk.0.ffn_up.bias" in tensors,

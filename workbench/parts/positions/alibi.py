@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from workbench.core.fields import setting
 from workbench.parts.positions.base import POSITIONS, Position
+
+
+@dataclass(frozen=True)
+class AlibiOptions:
+    divided: bool = setting(
+        False, label="Divide by √head width", advanced=True, source="arXiv:2311.16867",
+        help="Scales the bias together with the scores, as Falcon-RW does.",
+    )  # fmt: skip
+    rounded: bool = setting(
+        False, label="Round to bfloat16", advanced=True, source="arXiv:2311.16867",
+        help="Rounds slopes and biases to bfloat16, as Falcon-RW was trained; far distances lose precision.",
+    )  # fmt: skip
 
 
 def slopes(heads: int) -> list[float]:
@@ -22,20 +36,37 @@ def slopes(heads: int) -> list[float]:
 @POSITIONS.register(
     "alibi",
     label="ALiBi",
+    options=AlibiOptions,
     source="arXiv:2108.12409",
     equation="score(i, j) ← score(i, j) − m_h · (i − j)",
     used_by="BLOOM, MPT, Falcon-RW",
     help="Lowers each score in proportion to the distance between query and key, with a different slope for each head.",
 )
 class AlibiPosition(Position):
+    acts_in_attention = True
     slopes: Tensor
 
-    def __init__(self, heads: int, device: torch.device | str | None = None, **_sizes: Any) -> None:
+    def __init__(
+        self,
+        heads: int,
+        head_width: int = 1,
+        divided: bool = False,
+        rounded: bool = False,
+        device: torch.device | str | None = None,
+        **_sizes: Any,
+    ) -> None:
         super().__init__()
-        self.register_buffer("slopes", torch.tensor(slopes(heads), dtype=torch.float32, device=device), persistent=False)
+        found = torch.tensor(slopes(heads), dtype=torch.float32, device=device)
+        self.register_buffer("slopes", found, persistent=False)
+        self.divisor = math.sqrt(head_width) if divided else 1.0
+        self.rounded = rounded
         self.bias = self._bias
 
     def _bias(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
         """[B, T] and [B or 1, S] -> [B, H, T, S], float32."""
+        if self.rounded:  # of absolute key positions, which the softmax cannot tell from distances but rounding can
+            keys = key_positions.clamp(min=0)[:, None, None, :].to(torch.bfloat16)
+            biases = (self.slopes.to(torch.bfloat16)[:, None, None] * keys).float()
+            return biases.expand(query_positions.shape[0], -1, query_positions.shape[1], -1) / self.divisor
         distance = (key_positions[:, None, :] - query_positions[:, :, None]).abs().neg()
-        return distance[:, None] * self.slopes[:, None, None]
+        return distance[:, None] * (self.slopes / self.divisor)[:, None, None]

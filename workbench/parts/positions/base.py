@@ -14,10 +14,12 @@ class Position(nn.Module):
     """Positions are int64 [B, T]; −1 marks padding, whose value must not matter but must not fail either.
 
     `bias` is None, or a function added to the attention scores (see `Scoring.bias`). `context_bound` says that positions
-    from `max_positions` on do not exist (a table ends) rather than being merely untrained.
+    from `max_positions` on do not exist (a table ends) rather than being merely untrained; `acts_in_attention`, that single
+    blocks can do without it.
     """
 
     context_bound: bool = False
+    acts_in_attention: bool = False
     bias: Bias | None = None
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from workbench.core.fields import Option, pick, setting
+from workbench.core.fields import Option, choice, coerce_choices, pick, setting
+from workbench.core.registry import Choice
 from workbench.parts.positions.base import POSITIONS, Position
+from workbench.parts.positions.scaling import ROPE_SCALINGS, NoScaling, RopeScaling, Wheel
 
 STYLES = (
     Option("half", "Halves (i, i + d/2)", "Pairs dimension i with i + d/2, as Hugging Face's LLaMA-like classes store their weights."),
@@ -31,6 +33,12 @@ class RopeOptions:
         1.0, label="Rotated part of each head", key="partial_rotary_factor", minimum=0.01, maximum=1, advanced=True,
         help="Only this part of each head's dimensions turns; the rest carries no position.",
     )  # fmt: skip
+    scaling: Choice[RopeScaling] = choice(
+        ROPE_SCALINGS, "none", label="Scaling", key="rope_type", help="How the angles change so that longer texts fit."
+    )
+
+    def __post_init__(self) -> None:
+        coerce_choices(self)
 
 
 class Rotation(NamedTuple):
@@ -56,12 +64,16 @@ class RotaryPosition(Position):
     way: exact angles move the starter's logits by 0.001 within 2048 tokens. Models built in float64 get exact angles.
     """
 
+    acts_in_attention = True
+
     def __init__(
         self,
         head_width: int,
+        max_positions: int = 1024,
         base: float = 10000.0,
         style: str = "half",
         rotary_fraction: float = 1.0,
+        scaling: RopeScaling | None = None,
         dtype: torch.dtype | None = None,
         **_sizes: Any,
     ) -> None:
@@ -71,11 +83,19 @@ class RotaryPosition(Position):
         self.partial = self.rotary != head_width
         self.base = base
         self.halves = style == "half"
+        self.max_positions = max_positions
+        self.scaling = scaling or NoScaling()
+
+    def rates(self, positions: Tensor) -> Tensor:
+        """Radians per position of each pair, [rotary width / 2], for texts as long as `positions` say."""
+        length = int(positions.max()) + 1 if self.scaling.depends_on_length else 0
+        return self.scaling.rates(Wheel(self.rotary, self.base, self.max_positions, self.precision, positions.device), length)
 
     def prepare(self, positions: Tensor) -> Rotation:
-        rates = 1.0 / self.base ** (torch.arange(0, self.rotary, 2, dtype=self.precision, device=positions.device) / self.rotary)
-        angles = positions.clamp(min=0).to(self.precision)[:, None, :, None] * rates
+        angles = positions.clamp(min=0).to(self.precision)[:, None, :, None] * self.rates(positions)
         cos, sin = angles.cos(), angles.sin()
+        if self.scaling.attention_factor != 1:
+            cos, sin = cos * self.scaling.attention_factor, sin * self.scaling.attention_factor
         if self.halves:
             return Rotation(torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1))
         return Rotation(cos.repeat_interleave(2, -1), torch.stack((-sin, sin), -1).flatten(-2))
