@@ -154,6 +154,8 @@ class PairRequest:
     resume: bool = False
 
 
-CONFIG_TYPES = (ComputeConfig, ModelConfig, GenerationConfig, CacheConfig, LoraConfig, TrainConfig, DataConfig, PretrainConfig, TokenizerConfig)
+CONFIG_TYPES = (
+    ComputeConfig, ModelConfig, GenerationConfig, CacheConfig, LoraConfig, TrainConfig, DataConfig, PretrainConfig, TokenizerConfig,
+)  # fmt: skip
 """Every self-describing config a person may set; help pages and the lint of the metadata read this list."""
 

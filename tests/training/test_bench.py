@@ -14,6 +14,7 @@ from workbench.model import Transformer
 from workbench.training import bench as bench_module
 from workbench.training.bench import bench_for, training_dtype
 from workbench.training.loss import summed_loss
+from workbench.training.objectives import NextToken
 
 Make = Callable[..., Transformer]
 
@@ -112,11 +113,11 @@ def test_packed_documents_teach_what_they_would_teach_alone(make_model: Make) ->
     labels[0, [0, 4, 7]] = -100
     segments = torch.tensor([[0, 0, 0, 0, 1, 1, 1, -1]])
     positions = torch.tensor([[0, 1, 2, 3, 0, 1, 2, -1]])
-    packed = Batch(ids, labels, positions, 7, 5, (0, 1), segments)
-    loss = summed_loss(model, bench.hidden(packed), labels)
+    packed = NextToken().task(Batch(ids, labels, positions, 7, 5, (0, 1), segments), 0)
+    loss = summed_loss(model, bench.hidden(packed), packed.targets)
     alone = []
     for document in documents:
         own = document[None]
-        batch = Batch(own, own, torch.arange(len(document))[None], len(document), len(document) - 1, (0,))
-        alone.append(summed_loss(model, bench.hidden(batch), own))
+        task = NextToken().task(Batch(own, own, torch.arange(len(document))[None], len(document), len(document) - 1, (0,)), 0)
+        alone.append(summed_loss(model, bench.hidden(task), task.targets))
     torch.testing.assert_close(loss, sum(alone))

@@ -11,6 +11,7 @@ from workbench.data import collate
 from workbench.model import Transformer
 from workbench.training.bench import bench_for
 from workbench.training.loss import summed_loss
+from workbench.training.objectives import NextToken
 from workbench.training.shapes import rounded, settled
 
 
@@ -25,15 +26,15 @@ def test_few_sizes_and_little_waste() -> None:
 
 
 def test_padding_changes_neither_loss_nor_gradients(make_model: Callable[..., Transformer]) -> None:
-    batch = collate(dataset(4, lengths=(9, 14)), [0, 1, 2, 3])
-    wide = settled(batch, 32)
+    task = NextToken().task(collate(dataset(4, lengths=(9, 14)), [0, 1, 2, 3]), 0)
+    wide = settled(task, 32)
     assert wide.ids.shape == (4, 16)
-    assert (wide.tokens, wide.targets) == (batch.tokens, batch.targets)
-    assert (wide.positions >= 0).sum() == batch.tokens
+    assert wide.count == task.count
+    assert (wide.positions >= 0).sum() == (task.positions >= 0).sum()
     results = []
-    for given in (batch, wide):
+    for given in (task, wide):
         bench = bench_for(make_model(), "default", torch.float32)
-        loss = summed_loss(bench.model, bench.hidden(given), given.labels)
+        loss = summed_loss(bench.model, bench.hidden(given), given.targets)
         loss.backward()  # type: ignore[no-untyped-call]
         results.append([loss.detach(), *(p.grad for p in bench.parameters.values())])
     for mine, wanted in zip(*results, strict=True):
@@ -41,7 +42,8 @@ def test_padding_changes_neither_loss_nor_gradients(make_model: Callable[..., Tr
 
 
 def test_never_beyond_the_models_context() -> None:
-    batch = collate(dataset(2, lengths=(13, 14)), [0, 1])
-    assert settled(batch, 14).ids.shape[1] == 14
-    assert settled(batch, 13) is batch
-    assert settled(settled(batch, 99), 99).ids.shape[1] == 16
+    task = NextToken().task(collate(dataset(2, lengths=(14, 15)), [0, 1]), 0)
+    assert task.ids.shape[1] == 13
+    assert settled(task, 14).ids.shape[1] == 14
+    assert settled(task, 13) is task
+    assert settled(settled(task, 99), 99).ids.shape[1] == 16

@@ -140,8 +140,8 @@ LOSS_A = metric(MetricInfo("loss_a", "A", "nats/token", "pair", "Training loss o
 LOSS_B = metric(MetricInfo("loss_b", "B", "nats/token", "pair", "Training loss of run B.", better="lower", smooth=True))
 LOSS_DIFFERENCE = metric(
     MetricInfo(
-        "loss_difference", "B − A", "nats/token", "pair", "Loss of B minus loss of A at the same step, on the same batch: below 0, B is ahead.",
-        smooth=True,
+        "loss_difference", "B − A", "nats/token", "pair",
+        "Loss of B minus loss of A at the same step, on the same batch: below 0, B is ahead.", smooth=True,
     )
 )  # fmt: skip
 EVAL_LOSS_A = metric(
@@ -195,7 +195,8 @@ FAMILIES: dict[str, MetricFamily] = {
             "Euclidean norm of the gradients of the block's trained parameters, before clipping.", log=True,
         ),
         MetricFamily(
-            "residual_rms", "Residual stream by block", "RMS", "", "Root mean square of the residual stream as the block leaves it.", log=True,
+            "residual_rms", "Residual stream by block", "RMS", "", "Root mean square of the residual stream as the block leaves it.",
+            log=True,
         ),
         MetricFamily(
             "activation_max", "Largest activation by block", "|x|", "", "Largest magnitude in the residual stream as the block leaves it.",

@@ -8,7 +8,7 @@ ids = template.encode(tokenizer, [Message("user", "Hello")])
 
 from __future__ import annotations
 
-from workbench.tokenizers.base import AddedToken, StreamDecoder, Tokenizer, end_of_text_id
+from workbench.tokenizers.base import AddedToken, StreamDecoder, Tokenizer, end_of_text_id, mask_token_id
 from workbench.tokenizers.bpe import BpeTokenizer, bpe_tokenizer
 from workbench.tokenizers.byte_level import ByteTokenizer
 from workbench.tokenizers.chat_template import CHATML, ChatTemplate, EncodedChat, Message, chat_template, messages_from
@@ -22,6 +22,6 @@ from workbench.tokenizers.spec import BpeSpec
 __all__ = [
     "CHATML", "AddedToken", "BpeSpec", "BpeTokenizer", "ByteTokenizer", "ChatTemplate", "ConversationError", "EncodedChat", "Message",
     "RustTokenizer", "StreamDecoder", "Tokenizer", "bpe_tokenizer", "chat_template", "chat_template_text",
-    "chat_template_text_from_folder", "end_of_text_id", "messages_from", "tokenizer_from_folder", "tokenizer_from_gguf",
+    "chat_template_text_from_folder", "end_of_text_id", "mask_token_id", "messages_from", "tokenizer_from_folder", "tokenizer_from_gguf",
     "tokenizer_from_json",
 ]  # fmt: skip

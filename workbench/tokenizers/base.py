@@ -13,6 +13,8 @@ END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|eom_id
 """Special tokens that end a reply, whatever the file calls its end-of-sequence token."""
 END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<|eos|>", "<eos>")
 """Special tokens that end a document."""
+MASK = ("[MASK]", "<mask>")
+"""Special tokens that stand for a hidden one."""
 
 Span = tuple[int, int]
 """A half-open range of characters."""
@@ -245,6 +247,11 @@ def end_of_text_id(tokenizer: Tokenizer) -> int | None:
         if name in tokenizer.special:
             return tokenizer.special[name]
     return tokenizer.eos_ids[0] if tokenizer.eos_ids else None
+
+
+def mask_token_id(tokenizer: Tokenizer) -> int | None:
+    """The token that stands for a hidden one; None when the tokenizer has none."""
+    return next((tokenizer.special[name] for name in MASK if name in tokenizer.special), None)
 
 
 class StreamDecoder:

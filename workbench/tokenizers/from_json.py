@@ -20,7 +20,7 @@ def _pipeline(data: Mapping[str, Any]) -> Tokenizer:
 _MAKERS: dict[str, Callable[[Mapping[str, Any]], Tokenizer]] = {
     BpeTokenizer.kind: lambda data: bpe_tokenizer(BpeSpec.from_json(data)),
     RustTokenizer.kind: _pipeline,
-    ByteTokenizer.kind: lambda data: ByteTokenizer(),
+    ByteTokenizer.kind: lambda data: ByteTokenizer(**data),
 }
 
 

@@ -22,6 +22,7 @@ from workbench.data import Batch
 from workbench.devices import cpu_has_fast_bfloat16
 from workbench.model import Transformer
 from workbench.parts.linear import Joint
+from workbench.training.objectives import Task
 
 
 @dataclass
@@ -41,14 +42,16 @@ class Bench:
     about: str
     """What is trained, in words: a resumed run must train the same."""
 
-    def hidden(self, batch: Batch, recompute: bool = False) -> Tensor:
+    def hidden(self, batch: Batch | Task, recompute: bool = False) -> Tensor:
         """What the head reads, [B, T, C]. Padding stands on the right, where causal attention never looks, so that only
-        packed documents need a mask."""
+        packed documents, and padding before a bidirectional model, need a mask."""
         device = self.model.device
         ids = batch.ids.to(device)
-        if batch.segments is None:
-            return self.model.hidden(ids, recompute=recompute)
-        return self.model.hidden(ids, positions=batch.positions.to(device), segments=batch.segments.to(device), recompute=recompute)
+        if batch.segments is not None:
+            return self.model.hidden(ids, positions=batch.positions.to(device), segments=batch.segments.to(device), recompute=recompute)
+        if not self.model.config.causal and bool((batch.positions < 0).any()):
+            return self.model.hidden(ids, positions=batch.positions.to(device), recompute=recompute)
+        return self.model.hidden(ids, recompute=recompute)
 
 
 def training_dtype(name: str, model: Transformer) -> torch.dtype:

@@ -1,4 +1,4 @@
-"""Next-token loss without ever holding all logits: only for trained tokens, a few rows of the vocabulary at a time."""
+"""The loss without ever holding all logits: only for trained tokens, a few rows of the vocabulary at a time."""
 
 from __future__ import annotations
 
@@ -18,27 +18,20 @@ CHUNK_ELEMENTS = 2**23
 """Logits held at once: 32 MiB in float32. Larger chunks were not faster."""
 
 
-def trained_rows(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """labels [B, T], aligned with the ids and IGNORED where nothing is learnt -> (rows, targets).
-
-    `rows` index the flattened [B·T] hidden states that predict a trained token (the one after them), `targets` are those
-    tokens. A sequence's first label is predicted by nothing and does not count.
-    """
-    shifted = F.pad(labels[:, 1:], (0, 1), value=IGNORED).flatten()
-    rows = (shifted != IGNORED).nonzero().flatten()
-    return rows, shifted[rows]
+def trained_rows(targets: Tensor) -> tuple[Tensor, Tensor]:
+    """targets [B, T], IGNORED where nothing is predicted -> (rows, ids): which of the flattened [B·T] hidden states predict
+    something, and what."""
+    flat = targets.flatten()
+    rows = (flat != IGNORED).nonzero().flatten()
+    return rows, flat[rows]
 
 
-def count_trained(labels: Tensor) -> int:
-    """How many tokens of labels [B, T] are trained."""
-    return int((labels[:, 1:] != IGNORED).sum())
-
-
-def summed_loss(model: Transformer, hidden: Tensor, labels: Tensor) -> Tensor:
-    """Σ −log p over the trained tokens, float32 scalar, differentiable. hidden [B, T, C] as `model.hidden` returns it."""
-    rows, targets = trained_rows(labels)
-    chosen = hidden.flatten(0, 1).index_select(0, rows)
-    return head_loss(model, chosen, targets)
+def summed_loss(model: Transformer, hidden: Tensor, targets: Tensor) -> Tensor:
+    """Σ −log p over the targets [B, T], float32 scalar, differentiable; the hidden state at t predicts `targets[:, t]`.
+    hidden [B, T, C] as `model.hidden` returns it."""
+    rows, wanted = trained_rows(targets)
+    states = hidden.flatten(0, 1)
+    return head_loss(model, states if len(rows) == len(states) else states.index_select(0, rows), wanted)
 
 
 def head_loss(model: Transformer, hidden: Tensor, targets: Tensor) -> Tensor:

@@ -19,11 +19,12 @@ class Schedule:
     option: Option
     decay: Decay
 
-    def factor(self, step: int, steps: int, warmup: int) -> float:
-        """Share of the peak rate that update number `step` (from 0) of `steps` uses; the first `warmup` ones rise."""
+    def factor(self, step: float, steps: float, warmup: float) -> float:
+        """Share of the peak rate that update number `step` (from 0) of `steps` uses; the first `warmup` ones rise. All three
+        may be seconds instead."""
         if step < warmup:
             return step / warmup
-        return self.decay(min(1.0, (step - warmup) / max(1, steps - warmup)))
+        return self.decay(min(1.0, (step - warmup) / ((steps - warmup) or 1)))
 
 
 SCHEDULES = {

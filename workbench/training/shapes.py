@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from torch.nn import functional as F
 
-from workbench.data import IGNORED, Batch
+from workbench.data import IGNORED
+from workbench.training.objectives import Task
 
 SIZES_PER_OCTAVE = 8
 """Different sizes between n and 2n; at most an eighth of a batch is padding for it, a sixteenth on average."""
@@ -22,17 +23,17 @@ def rounded(size: int) -> int:
     return -(-size // step) * step
 
 
-def settled(batch: Batch, longest: int) -> Batch:
-    """`batch` with its length rounded up (not beyond `longest`) by padding on the right, which nothing looks at."""
-    tokens = batch.ids.shape[1]
+def settled(task: Task, longest: int) -> Task:
+    """`task` with its length rounded up (not beyond `longest`) by padding on the right, which nothing looks at."""
+    tokens = task.ids.shape[1]
     extra = min(rounded(tokens), max(tokens, longest)) - tokens
     if not extra:
-        return batch
+        return task
     more = (0, extra)
     return replace(
-        batch,
-        ids=F.pad(batch.ids, more),
-        labels=F.pad(batch.labels, more, value=IGNORED),
-        positions=F.pad(batch.positions, more, value=-1),
-        segments=None if batch.segments is None else F.pad(batch.segments, more, value=-1),
+        task,
+        ids=F.pad(task.ids, more),
+        targets=F.pad(task.targets, more, value=IGNORED),
+        positions=F.pad(task.positions, more, value=-1),
+        segments=None if task.segments is None else F.pad(task.segments, more, value=-1),
     )

@@ -34,13 +34,15 @@ _DAMAGED = "Delete it; the run goes on from the one before."
 @dataclass
 class TrainState:
     """`step` updates are in `parameters`; `final` holds the last value of each metric. `plan` is what the run was started
-    with, so that a resume with other settings is refused instead of silently differing."""
+    with, so that a resume with other settings is refused instead of silently differing. `spent` are the seconds of a run
+    whose budget is time."""
 
     step: int
     parameters: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     final: dict[str, float]
     plan: dict[str, Any]
+    spent: float = 0.0
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -85,7 +87,7 @@ def save_state(folder: Path, state: TrainState, export: Callable[[Path], object]
     with atomic_folder(target) as part:
         _write(part / "parameters.safetensors", state.parameters)
         _write(part / "optimizer.safetensors", state.optimizer)
-        data = {"step": state.step, "final": state.final, "plan": state.plan}
+        data = {"step": state.step, "final": state.final, "plan": state.plan, "spent": state.spent}
         write_json(part / "state.json", data, kind=_KIND, version=_VERSION)
         if export is not None:
             export(part / "adapter")
@@ -121,13 +123,14 @@ def load_state(path: Path) -> TrainState:
         parameters, optimizer = load_file(path / "parameters.safetensors"), load_file(path / "optimizer.safetensors")
     except (OSError, SafetensorError) as error:
         raise FileError(f"{path.name} is damaged ({error}).", hint=_DAMAGED) from error
-    wanted = {"step": int, "final": dict, "plan": dict}
+    data.setdefault("spent", 0.0)  # the first checkpoints lack it
+    wanted: dict[str, Any] = {"step": int, "final": dict, "plan": dict, "spent": int | float}
     strange = [key for key, kind in wanted.items() if not isinstance(data.get(key), kind)]
     if not strange and data["step"] > 0 and not optimizer:
         strange = ["optimizer"]
     if strange:
         raise FileError(f"{path.name} is damaged (no {strange[0]}).", hint=_DAMAGED)
-    return TrainState(data["step"], parameters, optimizer, data["final"], data["plan"])
+    return TrainState(data["step"], parameters, optimizer, data["final"], data["plan"], float(data["spent"]))
 
 
 def same_plan(saved: Mapping[str, Any], asked: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,15 @@ from workbench.model import Transformer
 from workbench.training.bench import Bench, bench_for, training_dtype
 from workbench.training.config import TrainConfig
 from workbench.training.evaluate import evaluate
-from workbench.training.events import EvalEvent, SaveEvent, StepEvent, TrainEvent, TrainingDiverged, TrainResult
+from workbench.training.events import EvalEvent, ProbeEvent, SaveEvent, StepEvent, TrainEvent, TrainingDiverged, TrainResult
 from workbench.training.loss import summed_loss
 from workbench.training.memory import give_back_memory
+from workbench.training.objectives import NextToken, Objective, Task
+from workbench.training.pace import ClockPace, Pace, StepPace
 from workbench.training.plan import identity
 from workbench.training.precision import multiplying
-from workbench.training.schedule import SCHEDULES, warmup_steps
+from workbench.training.probes import Probes
+from workbench.training.schedule import SCHEDULES
 from workbench.training.shapes import settled
 from workbench.training.state import (
     TrainState,
@@ -42,7 +46,10 @@ from workbench.training.state import (
 )
 
 Export = Callable[[Path], object]
-_FREE = ("save_steps", "save_total_limit", "eval_steps", "dtype", "gradient_checkpointing")
+_FREE = (
+    "save_steps", "save_total_limit", "eval_steps", "dtype", "gradient_checkpointing", "probe_every", "sample_every", "sample_tokens",
+    "sample_prompt",
+)  # fmt: skip
 """Settings that may differ between a stopped run and its resume, because they do not change what is computed per update
 (the precision and recomputation do so only within rounding, and are a person's way out of a full memory)."""
 
@@ -56,6 +63,8 @@ def train(
     validation: Dataset | None = None,
     folder: Path | None = None,
     export: Export | None = None,
+    objective: Objective | None = None,
+    pace: Pace | None = None,
     resume: bool = False,
     control: Control | None = None,
 ) -> Generator[Event, None, TrainResult]:
@@ -64,7 +73,8 @@ def train(
     The model itself stays as it is and may be used by others meanwhile; only the trained parameters change. `folder`
     receives `checkpoint-<step>` folders, each with what `export(path)` writes (an adapter in PEFT's format); `resume` goes
     on from the newest one, with the losses of a run that was never stopped. A stop (`control`) ends within one micro-batch;
-    it saves unless `control.save_on_stop` is off, and the result's reason is "stopped". Changes no global torch state.
+    it saves unless `control.save_on_stop` is off, and the result's reason is "stopped". `objective` says what is learnt (None:
+    the next token); `pace` is for those who share one among runs. Changes no global torch state.
 
     Raises `TrainingDiverged` naming the step, with the parameters back at the last good one; `ConfigError`, `DataError`.
     """
@@ -74,7 +84,10 @@ def train(
     if resume and folder is None:
         raise ConfigError("A run without a folder has nothing to resume.", hint="Name the folder of the run.")
     control = control or Control()
-    run = _Run(model, data, config, adapter, validation, folder, export)
+    objective = objective or NextToken()
+    if model.config.causal != objective.causal:
+        raise ConfigError("A model that sees the whole text learns by masked tokens, any other by the next one.", hint="See objective_for.")
+    run = _Run(model, data, config, adapter, validation, folder, export, objective, pace)
     try:
         yield Phase(word="Loading")
         if resume:
@@ -88,7 +101,7 @@ def train(
 
 
 def planned_steps(config: TrainConfig, data: Dataset) -> int:
-    """Updates of a run: `max_steps`, or as many as the epochs take."""
+    """Updates of a run that no clock ends: `max_steps`, or as many as the epochs take."""
     if config.max_steps is not None:
         return config.max_steps
     per_epoch = batches_per_epoch(data, config.per_device_train_batch_size) / config.gradient_accumulation_steps
@@ -108,12 +121,14 @@ class _Run:
 
     def __init__(
         self, model: Transformer, data: Dataset, config: TrainConfig, adapter: str | None, validation: Dataset | None,
-        folder: Path | None, export: Export | None,
+        folder: Path | None, export: Export | None, objective: Objective, pace: Pace | None,
     ) -> None:  # fmt: skip
         self.config, self.data, self.validation, self.folder, self.export = config, data, validation, folder, export
+        self.objective = objective
+        steps = planned_steps(config, data) if config.max_minutes is None else None
+        self.pace = pace or (ClockPace(60 * (config.max_minutes or 0)) if steps is None else StepPace(steps))
         with torch.inference_mode(False):  # a caller may hold it; tensors made inside could not be trained
             self.bench: Bench = bench_for(model, adapter, training_dtype(config.dtype, model))
-        self.steps = planned_steps(config, data)
         self.step = 0
         self.saved_step = -1
         self.final: dict[str, float] = {}
@@ -125,9 +140,11 @@ class _Run:
         self.bench.model.train()
         self.optimizer = self._optimizer()
         self.good = self._remembered()
+        self._probes = Probes(self.bench.model, self.bench.parameters)
+        self._seen: dict[str, float] = {}
         self._process = psutil.Process()
         free = {k: v for k, v in to_dict(config).items() if k not in _FREE}
-        self.plan: dict[str, Any] = {**free, "steps": self.steps, "data": data.fingerprint(), "trained": self.bench.about}
+        self.plan: dict[str, Any] = {**free, "steps": steps, "data": data.fingerprint(), "trained": self.bench.about}
         self.plan |= identity(model, self.bench.parameters)
 
     def _optimizer(self) -> torch.optim.AdamW:
@@ -150,36 +167,46 @@ class _Run:
 
     # ---- the loop ------------------------------------------------------------------------------------------------
 
+    @property
+    def of(self) -> int:
+        """Updates of the whole run, an estimate while the clock decides."""
+        return self.pace.planned(self.step)
+
     def events(self, control: Control) -> Generator[Event, None, TrainResult]:
         begun, first = time.perf_counter(), self.step
         micro = batches(
             self.data, self.config.per_device_train_batch_size, self.config.seed, None, self.step * self.config.gradient_accumulation_steps
         )
-        while self.step < self.steps:
+        while not self.pace.over(self.step):
             if control.paused:
                 yield Phase(word="Paused")
                 give_back_memory()
+                paused = time.perf_counter()
                 control.wait_while_paused()
+                self.pace.away(time.perf_counter() - paused)
                 yield Phase(word="Training")
             started = time.perf_counter()
             with torch.inference_mode(False):
                 group = None if control.stopping else self._update(micro, control)
             if group is None:
                 return (yield from self._ended("stopped", save=control.save_on_stop))
-            seconds = time.perf_counter() - started
-            eta = (time.perf_counter() - begun) / (self.step - first) * (self.steps - self.step)
-            tokens = sum(b.tokens for b in group)
-            self.final["train_tokens_per_second"] = tokens / seconds
-            self.final["process_bytes"] = float(self._process.memory_info().rss)
-            targets = sum(b.targets for b in group)
-            yield StepEvent(
-                step=self.step, of=self.steps, tokens=tokens, trained_tokens=targets, seconds=seconds, eta_seconds=eta,
-                metrics=self._measured(),
-            )  # fmt: skip
+            yield self._told(group, time.perf_counter() - started, (time.perf_counter() - begun) / (self.step - first))
+            if self._seen:
+                yield ProbeEvent(step=self.step, of=self.of, metrics=self._seen)
             yield from self._evaluation(control)
-            if self._due(self.config.save_steps) and self.step < self.steps:
+            if self._due(self.config.save_steps) and not self.pace.over(self.step):
                 yield from self._save()
         return (yield from self._ended("done", save=True))
+
+    def _told(self, group: list[Batch], seconds: float, seconds_each: float) -> StepEvent:
+        """The event of the update that was just made; `seconds_each` is an update's share of the run so far."""
+        tokens = sum(b.tokens for b in group)
+        self.final["train_tokens_per_second"] = tokens / seconds
+        self.final["process_bytes"] = float(self._process.memory_info().rss)
+        return StepEvent(
+            step=self.step, of=self.of, tokens=tokens, trained_tokens=self._targets, seconds=seconds,
+            eta_seconds=self.pace.left(self.step, seconds_each), metrics=self._measured(),
+        )  # fmt: skip
 
     def _measured(self) -> dict[str, float]:
         return {k: v for k, v in self.final.items() if k != "eval_loss"}
@@ -198,13 +225,16 @@ class _Run:
     def _update(self, micro: Iterator[Batch], control: Control) -> list[Batch] | None:
         """One update of the parameters; None when a stop came first (nothing is changed then)."""
         group = [next(micro) for _ in range(self.config.gradient_accumulation_steps)]
-        targets = max(1, sum(b.targets for b in group))
+        tasks = [self.objective.task(batch, self._noise(number)) for number, batch in enumerate(group)]
+        self._targets = sum(t.count for t in tasks)
         rate, loss = self._rate(), 0.0
-        for number, batch in enumerate(group):
+        probed = self.config.probe_every is not None and (self.step + 1) % self.config.probe_every == 0
+        for number, task in enumerate(tasks):
             if control.stopping:
                 self._forget_gradients()
                 return None
-            loss += self._accumulate(batch, targets, number)
+            loss += self._accumulate(task, max(1, self._targets), number, probed)
+        self._seen = self._probes.values() if probed else {}
         norm = self._clip()
         if not math.isfinite(loss) or not math.isfinite(norm):
             self._diverged(loss, norm)
@@ -217,23 +247,27 @@ class _Run:
         self.final |= {"loss": loss, "learning_rate": rate, "gradient_norm": norm}
         return group
 
-    def _accumulate(self, batch: Batch, targets: int, number: int) -> float:
-        """Add the gradients of one micro-batch, weighted so that all tokens of the update count alike; returns its share
+    def _noise(self, number: int) -> int:
+        """Seed of what is drawn for one micro-batch of the next update."""
+        return mixed(self.config.seed, self.step, number)
+
+    def _accumulate(self, task: Task, targets: int, number: int, probed: bool) -> float:
+        """Add the gradients of one micro-batch, weighted so that all targets of the update count alike; returns its share
         of the update's mean loss."""
         bench = self.bench
-        batch = settled(batch, bench.model.config.max_positions)
+        task = settled(task, bench.model.config.max_positions)
         if bench.selection is not None:
-            bench.selection.noise = mixed(self.config.seed, self.step, number)
+            bench.selection.noise = self._noise(number)
         with torch.enable_grad(), multiplying(bench):
-            hidden = bench.hidden(batch, recompute=self.config.gradient_checkpointing)
-            loss = summed_loss(bench.model, hidden, batch.labels.to(hidden.device)) / targets
+            with self._probes.watching(task.positions) if probed else nullcontext():
+                hidden = bench.hidden(task, recompute=self.config.gradient_checkpointing)
+            loss = summed_loss(bench.model, hidden, task.targets.to(hidden.device)) / targets
         loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
 
     def _rate(self) -> float:
         c = self.config
-        warmup = warmup_steps(self.steps, c.warmup_ratio)
-        return c.learning_rate * SCHEDULES[c.lr_scheduler_type].factor(self.step, self.steps, warmup)
+        return c.learning_rate * self.pace.factor(self.step, SCHEDULES[c.lr_scheduler_type], c.warmup_ratio)
 
     def _clip(self) -> float:
         limit = self.config.max_grad_norm or math.inf
@@ -256,7 +290,7 @@ class _Run:
         what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient norm is {norm}"
         raise TrainingDiverged(
             f"Training diverged at step {failed}: {what}.",
-            hint=f"The adapter of step {self.good.step} is kept. Lower the rate ({self.config.learning_rate:g}) or warm up longer.",
+            hint=f"That of step {self.good.step} is kept. Lower the rate ({self.config.learning_rate:g}) or warm up longer.",
             step=failed, good_step=self.good.step, saved=saved,
         )  # fmt: skip
 
@@ -264,14 +298,15 @@ class _Run:
 
     def _evaluation(self, control: Control) -> Generator[TrainEvent, None, None]:
         every = self.config.eval_steps
-        if every is None or self.validation is None or not len(self.validation) or not (self._due(every) or self.step == self.steps):
+        if every is None or self.validation is None or not len(self.validation) or not (self._due(every) or self.pace.over(self.step)):
             return
         started = time.perf_counter()
-        found = evaluate(self.bench, self.validation, self.config.per_device_train_batch_size, lambda: control.stopping)
+        batch = self.config.per_device_train_batch_size
+        found = evaluate(self.bench, self.validation, batch, lambda: control.stopping, self.objective)
         if found is not None:
             self.final["eval_loss"] = found[0]
             seconds = time.perf_counter() - started
-            yield EvalEvent(step=self.step, of=self.steps, tokens=found[1], seconds=seconds, metrics={"eval_loss": found[0]})
+            yield EvalEvent(step=self.step, of=self.of, tokens=found[1], seconds=seconds, metrics={"eval_loss": found[0]})
 
     def _save(self) -> Generator[TrainEvent, None, Path | None]:
         """Write a checkpoint, unless the newest one is of this very step already."""
@@ -281,10 +316,10 @@ class _Run:
             return newest_checkpoint(self.folder)
         tensors = optimizer_tensors(self.optimizer, self.bench.parameters)
         parameters: dict[str, Tensor] = dict(self.bench.parameters)
-        state = TrainState(self.step, parameters, tensors, dict(self.final), self.plan)
+        state = TrainState(self.step, parameters, tensors, dict(self.final), self.plan, self.pace.spent(self.step))
         path = save_state(self.folder, state, self.export, self.config.save_total_limit)
         self.saved_step = self.step
-        yield SaveEvent(step=self.step, of=self.steps, path=path)
+        yield SaveEvent(step=self.step, of=self.of, path=path)
         return path
 
     @torch.no_grad()
@@ -298,4 +333,5 @@ class _Run:
         restore_optimizer(self.optimizer, self.bench.parameters, state.optimizer)
         self.step = self.saved_step = state.step
         self.final = dict(state.final)
+        self.pace.resume(state.step, state.spent)
         self.good = self._remembered()
