@@ -60,7 +60,7 @@ class Scripted:
     device, dtype = torch.device("cpu"), torch.float32
 
     def __init__(self, script: Sequence[int], prompt: int = 1, context: int = 1000) -> None:
-        self.config = SimpleNamespace(max_positions=context)
+        self.config = SimpleNamespace(max_positions=context, causal=True)
         self.script, self.prompt = list(script), prompt
 
     def hidden(self, ids: torch.Tensor, cache: None = None) -> torch.Tensor:

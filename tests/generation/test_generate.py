@@ -16,8 +16,8 @@ from workbench.core.control import Control
 from workbench.core.errors import ConfigError, DataError
 from workbench.core.events import Progress
 from workbench.core.metrics import METRICS
-from workbench.generation import GenerationConfig, GenerationResult, TokenEvent, generate
-from workbench.model import Transformer
+from workbench.generation import GenerationConfig, GenerationResult, TokenEvent, generate, score
+from workbench.model import ModelConfig, Transformer, build_model
 from workbench.tokenizers import Tokenizer
 
 R = TypeVar("R")
@@ -346,3 +346,11 @@ def test_the_consumers_time_is_not_counted(model: Transformer, monkeypatch: pyte
         if not isinstance(event, Progress):
             ms.append(event.ms)
     assert ms == pytest.approx([30.0, 10.0, 10.0])
+
+
+def test_a_bidirectional_model_cannot_write_or_score() -> None:
+    config = ModelConfig(n_layers=1, d_model=16, n_heads=2, vocab_size=31, max_positions=16, causal=False)
+    model = build_model(config)
+    for steps in (generate(model, None, [1, 2], GenerationConfig()), score(model, None, [1, 2, 3])):
+        with pytest.raises(ConfigError, match="fills gaps"):
+            next(steps)

@@ -104,6 +104,7 @@ class _Feed:
         self.cache = cache
         self.ids = prompt
         self.prompt_tokens = len(prompt)
+        require_causal(model)
         self.limit = context_limit(model, cache)
         if chunk < 1:
             raise ConfigError(f"A prompt cannot be read in pieces of {chunk} tokens.", hint="Use at least 1.")
@@ -152,6 +153,15 @@ def context_limit(model: Transformer, cache: KVCache | None) -> int:
     """Tokens that can be given to the model in one text."""
     positions = int(model.config.max_positions)
     return positions if cache is None else min(positions, cache.capacity)
+
+
+def require_causal(model: Transformer) -> None:
+    """Raise `ConfigError` for a bidirectional model, which has no next token."""
+    if not model.config.causal:
+        raise ConfigError(
+            "This model reads text in both directions: it fills gaps, but it can neither continue nor score a text.",
+            hint="Choose a causal model, or train this one on masked tokens.",
+        )
 
 
 def require_room(tokens: int, limit: int) -> None:

@@ -15,7 +15,7 @@ from workbench.caches import KVCache
 from workbench.core.control import Control
 from workbench.core.errors import ConfigError, DataError
 from workbench.core.events import Progress
-from workbench.generation.generate import context_limit
+from workbench.generation.generate import context_limit, require_causal
 from workbench.model import Transformer
 from workbench.tokenizers import Tokenizer
 
@@ -77,6 +77,7 @@ def score(
     Raises `DataError` for fewer than two tokens, `ConfigError` for impossible windows.
     """
     control = control or Control()
+    require_causal(model)
     windows = _windows(len(ids), window, stride, context_limit(model, cache))
     if chunk < 1:
         raise ConfigError(f"Pieces of {chunk} tokens cannot be fed.", hint="Use at least 1.")
