@@ -13,11 +13,13 @@ import pytest
 from workbench.core.errors import ConfigError
 from workbench.core.fields import (
     Problem,
+    choice,
     describe,
     field_problems,
     from_dict,
     info_of,
     parse,
+    pick,
     require_usable,
     setting,
     to_dict,
@@ -49,6 +51,25 @@ def test_options_of_a_pick_come_from_the_list_or_the_registry(sample_type: type,
     assert info_of(sample_type, "shape").is_choice
     assert not info_of(sample_type, "colour").is_choice
     assert info_of(sample_type, "count").pick_options() == ()
+
+
+def test_a_field_tells_its_equation_its_source_and_who_uses_it() -> None:
+    kinds: Registry[Any] = Registry("kind")
+    kinds.register("one", label="One", help="The first.", source="a book", equation="y = 1", used_by="Peano")(lambda: 1)
+    told: dict[str, Any] = {"label": "X", "help": "Is explained.", "source": "a paper", "equation": "y = x", "used_by": "GPT-2"}
+
+    @dataclass(frozen=True)
+    class Explained:
+        number: int = setting(1, **told)
+        name: str = pick(kinds, "one", **told)
+        kind: Choice[Any] = choice(kinds, "one", **told)
+        bare: int = setting(1, label="X", help="Is explained.")
+
+    *full, bare = describe(Explained)
+    assert [(i.equation, i.source, i.used_by) for i in full] == [("y = x", "a paper", "GPT-2")] * 3
+    assert (bare.equation, bare.source, bare.used_by) == ("", "", "")
+    (option,) = full[1].pick_options()
+    assert (option.equation, option.source, option.used_by) == ("y = 1", "a book", "Peano")
 
 
 def test_a_kind_registered_later_is_offered_at_once(sample_type: type, colours: Registry[Any]) -> None:

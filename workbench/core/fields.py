@@ -28,6 +28,9 @@ class Option:
     name: str
     label: str
     help: str = ""
+    equation: str = ""
+    used_by: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class Problem:
 @dataclass(frozen=True)
 class FieldInfo:
     """What is known about one field. `type` is the bare Python type; `optional` says that None is a value too; `verbatim`,
-    that commas and blanks belong to a tuple's items, so that a flag gives one item each time."""
+    that commas and blanks belong to a tuple's items, so that a flag gives one item each time. `equation`, `source` and
+    `used_by` (models, for "Used by …") are empty where there is nothing to tell."""
 
     name: str
     type: type
@@ -60,6 +64,8 @@ class FieldInfo:
     log: bool = False
     key: str = ""
     source: str = ""
+    equation: str = ""
+    used_by: str = ""
     advanced: bool = False
     none_label: str = "automatic"
     options: tuple[Option, ...] | None = None
@@ -75,7 +81,7 @@ class FieldInfo:
     def pick_options(self) -> tuple[Option, ...]:
         """The values to choose from, for `choice` and `pick` fields; empty for all others."""
         if self.registry is not None:
-            return tuple(Option(e.name, e.label, e.help) for e in self.registry)
+            return tuple(Option(e.name, e.label, e.help, e.equation, e.used_by, e.source) for e in self.registry)
         return self.options or ()
 
 
@@ -91,6 +97,8 @@ def setting(
     log: bool = False,
     key: str = "",
     source: str = "",
+    equation: str = "",
+    used_by: str = "",
     advanced: bool = False,
     none_label: str = "automatic",
     verbatim: bool = False,
@@ -99,7 +107,7 @@ def setting(
     that items of a tuple are never split or trimmed."""
     meta = dict(
         label=label, help=help, group=group, unit=unit, minimum=minimum, maximum=maximum, log=log, key=key, source=source,
-        advanced=advanced, none_label=none_label, verbatim=verbatim,
+        equation=equation, used_by=used_by, advanced=advanced, none_label=none_label, verbatim=verbatim,
     )  # fmt: skip
     return dataclasses.field(default=default, metadata={_META: meta})
 
@@ -113,10 +121,15 @@ def choice(
     group: str = "",
     key: str = "",
     source: str = "",
+    equation: str = "",
+    used_by: str = "",
     advanced: bool = False,
 ) -> Any:
     """A field whose value is a `Choice`: a registered kind with its own options."""
-    meta = dict(label=label, help=help, group=group, key=key, source=source, advanced=advanced, registry=registry)
+    meta = dict(
+        label=label, help=help, group=group, key=key, source=source, equation=equation, used_by=used_by, advanced=advanced,
+        registry=registry,
+    )  # fmt: skip
     return dataclasses.field(default_factory=lambda: registry.choose(default), metadata={_META: meta})
 
 
@@ -129,11 +142,16 @@ def pick(
     group: str = "",
     key: str = "",
     source: str = "",
+    equation: str = "",
+    used_by: str = "",
     advanced: bool = False,
     none_label: str = "automatic",
 ) -> Any:
     """A field whose value is a name: of a registered kind, or of one of `options`."""
-    meta: dict[str, Any] = dict(label=label, help=help, group=group, key=key, source=source, advanced=advanced, none_label=none_label)
+    meta: dict[str, Any] = dict(
+        label=label, help=help, group=group, key=key, source=source, equation=equation, used_by=used_by, advanced=advanced,
+        none_label=none_label,
+    )  # fmt: skip
     meta["registry" if isinstance(options, Registry) else "options"] = options if isinstance(options, Registry) else tuple(options)
     return dataclasses.field(default=default, metadata={_META: meta})
 
