@@ -41,6 +41,12 @@ class AppBus(QObject):
     """Path of a model folder or GGUF file a person dropped, opened, or named on the command line."""
     show_panel = Signal(object)
     """Name of a panel that should come to the front."""
+    build_requested = Signal(object)
+    """ModelConfig that a person wants to train from scratch; the page that builds models takes it over and comes to the front."""
+    compare_requested = Signal(object)
+    """tuple[tuple[str, ModelConfig], ...]: named architectures to be laid side by side."""
+    heal_requested = Signal(object)
+    """str: why the loaded model needs a fine-tune (what was converted); the Fine-tune panel sets itself up for it and comes to the front."""
 
 
 @dataclass
