@@ -46,7 +46,7 @@ class AppBus(QObject):
     compare_requested = Signal(object)
     """tuple[tuple[str, ModelConfig], ...]: named architectures to be laid side by side."""
     heal_requested = Signal(object)
-    """str: why the loaded model needs a fine-tune (what was converted); the Fine-tune panel sets itself up for it and comes to the front."""
+    """str: why the loaded model needs a fine-tune (what was converted); the Fine-tune panel sets itself up for it and comes up."""
 
 
 @dataclass

@@ -12,17 +12,17 @@ from PySide6.QtWidgets import QWidget
 from pytestqt.qtbot import QtBot
 
 from ui.finetune import remembered
-from ui.finetune.bits import breakable, decimal
 from ui.finetune.check import Priced
-from ui.finetune.data_part import help_of, label_of
 from ui.finetune.method_part import MethodPart, comparison, counts_words, length_words, scale_words
 from ui.finetune.remembered import Remembered
 from ui.finetune.report_view import all_problems, figures, problem_lines
 from ui.finetune.result_card import run_folder
-from ui.finetune.run_track import RunTrack
 from ui.finetune.samples import sample_html, sample_words
 from ui.finetune.targets import CUSTOM, TargetsEditor
 from ui.theme import LIGHT
+from ui.training.data_part import help_of, label_of
+from ui.training.run_track import RunTrack
+from ui.widgets.text import breakable, decimal
 from workbench.adapters import LoraConfig
 from workbench.adapters.counts import trainable_counts
 from workbench.core.errors import ConfigError

@@ -9,10 +9,10 @@ from PySide6.QtGui import QFontMetrics
 from PySide6.QtWidgets import QLabel, QSlider, QVBoxLayout, QWidget
 
 from ui import icons
-from ui.finetune.bits import line_of
 from ui.theme import SMALL, Theme, tabular
 from ui.widgets.button import Button
 from ui.widgets.labels import ElidingLabel
+from ui.widgets.text import line_of
 
 MOST: Final = 1.5
 PARTS: Final = 20

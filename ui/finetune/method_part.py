@@ -10,7 +10,6 @@ from PySide6.QtCore import QEvent, Signal, Slot
 from PySide6.QtGui import QFont
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
-from ui.finetune.bits import Muted, decimal, together, wrapping
 from ui.finetune.check import Priced
 from ui.finetune.targets import TargetsEditor
 from ui.forms.form import ConfigForm
@@ -18,6 +17,7 @@ from ui.forms.help import field_html
 from ui.forms.row import FieldRow
 from ui.theme import SMALL
 from ui.widgets.section import CollapsibleSection
+from ui.widgets.text import Muted, decimal, together, wrapping
 from ui.widgets.tones import colours_of
 from workbench.adapters import ADAPTERS, LoraConfig
 from workbench.adapters.base import adapter_type

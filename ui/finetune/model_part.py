@@ -9,10 +9,10 @@ from PySide6.QtWidgets import QProgressBar, QSizePolicy, QVBoxLayout, QWidget
 
 from ui import icons
 from ui.actions import ActionRegistry
-from ui.finetune.bits import Muted
 from ui.theme import SMALL, Theme
 from ui.widgets.button import Button
 from ui.widgets.labels import ElidingLabel
+from ui.widgets.text import Muted
 from workbench.core.format import bytes_text, count_text
 
 PARTS = 1000

@@ -8,11 +8,12 @@ from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QHBoxLayout, QToolButton, QVBoxLayout, QWidget
 
 from ui import icons
-from ui.finetune.bits import Message, wrapping
 from ui.finetune.check import Preflight
 from ui.finetune.samples import SampleView
 from ui.theme import SMALL, Theme
+from ui.widgets.message import Message
 from ui.widgets.section import CollapsibleSection
+from ui.widgets.text import wrapping
 from workbench.data import DataReport
 
 REASONS_SHOWN: Final = 3

@@ -10,11 +10,12 @@ from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import QToolButton, QVBoxLayout, QWidget
 
 from ui import icons
-from ui.finetune.bits import Message, line_of
-from ui.finetune.run_track import RunTrack
 from ui.jobs.worker import JobFailure
 from ui.theme import SMALL, Theme
+from ui.training.run_track import RunTrack
 from ui.widgets.button import Button
+from ui.widgets.message import Message
+from ui.widgets.text import line_of
 from workbench.core.format import duration_text
 
 ADAPTER: Final = "adapter"

@@ -9,9 +9,9 @@ from PySide6.QtCore import QEvent, Qt, Slot
 from PySide6.QtWidgets import QLabel, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 from ui import icons
-from ui.finetune.bits import Muted, line_of
 from ui.theme import MEDIUM, SMALL, Colours, Theme
 from ui.widgets.labels import ElidingLabel
+from ui.widgets.text import Muted, line_of
 from ui.widgets.tones import colours_of
 from workbench.data import Sample
 

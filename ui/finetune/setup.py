@@ -12,11 +12,11 @@ from PySide6.QtCore import QCoreApplication, QMimeData, QObject, QTimer, Signal,
 
 from ui.finetune import remembered
 from ui.finetune.check import Preflight, Wanted
-from ui.finetune.data_part import DataPicker, dropped_data
 from ui.finetune.method_part import MethodPart
 from ui.finetune.report_view import ReportView
-from ui.finetune.step import StepSection
 from ui.services import Services
+from ui.training.data_part import DataPicker, dropped_data
+from ui.training.step import StepSection
 from workbench.core.errors import WorkbenchError
 from workbench.core.fields import describe
 from workbench.data import DataConfig

@@ -13,17 +13,17 @@ from PySide6.QtWidgets import QFrame, QLabel, QScrollArea, QSizePolicy, QVBoxLay
 
 from ui import icons
 from ui.finetune.adapter_bar import AdapterBar
-from ui.finetune.bits import Muted
 from ui.finetune.model_part import ModelPart
 from ui.finetune.result_card import ResultCard
-from ui.finetune.run_card import RunCard
-from ui.finetune.step import StepSection
 from ui.jobs.worker import JobFailure
 from ui.models import STARTER
 from ui.panels import PANELS, PanelPlace
 from ui.services import Services
 from ui.theme import LARGE, MEDIUM, SMALL
+from ui.training.run_card import RunCard
+from ui.training.step import StepSection
 from ui.widgets.button import Button
+from ui.widgets.text import Muted
 from workbench.core.control import Control
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event, Phase

@@ -7,12 +7,12 @@ from PySide6.QtGui import QFont, QKeyEvent
 from PySide6.QtWidgets import QProgressBar, QVBoxLayout, QWidget
 
 from ui import icons
-from ui.finetune.bits import Muted, line_of, wrapping
-from ui.finetune.run_track import RunTrack
 from ui.jobs.runner import Job
 from ui.theme import SMALL, Theme
+from ui.training.run_track import RunTrack
 from ui.widgets.button import Button
 from ui.widgets.labels import ElidingLabel
+from ui.widgets.text import Muted, line_of, wrapping
 
 STEPS_PER_BAR = 1000
 
