@@ -126,7 +126,7 @@ class PretrainRequest:
 
     def problems(self) -> list[Problem]:
         """Every broken rule of every part, its field prefixed with the part (`model.n_heads`); empty when it can start."""
-        parts = {"model": self.model, "data": self.data, "tokenizer": self.tokenizer, "train": self.train}
+        parts: dict[str, Any] = {name: getattr(self, name) for name in _PRETRAIN_PARTS}
         return [replace(problem, field=f"{name}.{problem.field}") for name, part in parts.items() for problem in part.problems()]
 
     def to_dict(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@
       metrics.jsonl            one event per line, appended and flushed
       checkpoint-<step>/       the state to go on from, and the adapter of that step
       adapter/                 the finished adapter in PEFT's format
+      tokenizer/, model/       of a model trained from scratch: its tokenizer, and the finished model as a checkpoint of our own
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from workbench.core.store import read_json, recover_inside, write_error, write_j
 
 _KIND, _VERSION = "workbench run", 1
 METRICS = "metrics.jsonl"
-_RESULTS = ("adapter", "last-good-adapter")
+_RESULTS = ("adapter", "last-good-adapter", "model", "last-good-model")
 _PACKAGES = ("llm-workbench", "torch", "numpy", "safetensors", "tiktoken")
 _MANIFEST: dict[str, Any] = {"status": str, "message": str, "created": int | float, "request": dict, "model": dict, "data": dict}
 _EVENT: dict[str, tuple[Any, Any]] = {"step": (int, 0), "of": (int | None, None), "metrics": (dict, {})}
@@ -57,11 +58,16 @@ class RunInfo:
         path = self.folder / "adapter"
         return path if (path / "adapter_config.json").is_file() else None
 
+    @property
+    def model(self) -> Path | None:
+        """The folder of the finished model, if one was trained from scratch."""
+        return model_of(self.folder)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "name": self.name, "folder": str(self.folder), "status": self.status, "created": self.created, "steps": self.steps,
             "of": self.of, "loss": self.loss, "message": self.message, "adapter": None if self.adapter is None else str(self.adapter),
-            "manifest": dict(self.manifest),
+            "trained_model": None if self.model is None else str(self.model), "manifest": dict(self.manifest),
         }  # fmt: skip
 
 
@@ -83,7 +89,7 @@ class Run:
         self._log = self._opened()
 
     def record(self, event: Event) -> None:
-        """Append an event that carries metrics; others leave no trace on disk. Raises `FileError` when the disk is full."""
+        """Append an event that carries metrics or asks to be kept; others leave no trace. Raises `FileError` when the disk is full."""
         if not self._begun and not (isinstance(event, Phase) and event.word == "Loading"):
             self._begin()
         try:
@@ -92,7 +98,7 @@ class Run:
             raise write_error(self.folder / METRICS, error) from error
 
     def _append(self, event: Event) -> None:
-        if event.metrics:
+        if event.metrics or event.kept:
             data = event.to_json()
             if self._repeats and "step" in data:
                 self._forget_from(data["step"])
@@ -155,7 +161,7 @@ def writing(folder: Path, request: Mapping[str, Any], model: Mapping[str, Any], 
         with FileLock(folder / "run.lock", timeout=0, thread_local=False):
             recover_inside(folder)
             if not resume:
-                _require_unused(folder)
+                require_unused(folder)
             kept = _read(folder) if resume and (folder / "run.json").exists() else {"created": time.time()}
             manifest = {**kept, "status": RUNNING, "message": "", "request": dict(request), "model": dict(model), **surroundings()}
             run = Run(folder, manifest, resume)
@@ -176,12 +182,19 @@ def require_checkpoint(folder: Path) -> None:
         raise FileError(f"{folder} holds no checkpoint to go on from.", hint="Start the run anew, without resume.")
 
 
-def _require_unused(folder: Path) -> None:
-    """A folder whose run made neither checkpoint nor adapter may be used again."""
+def require_unused(folder: Path) -> None:
+    """Raise `FileError` when a run made something there; a folder whose run made neither checkpoint nor result may be used
+    again."""
     if _checkpoints(folder):
         raise FileError(f"{folder} already holds a run.", hint="Choose another folder, or resume it.")
     if any((folder / name).exists() for name in _RESULTS):
-        raise FileError(f"{folder} already holds an adapter.", hint="Choose another folder.")
+        raise FileError(f"{folder} already holds an adapter or a model.", hint="Choose another folder.")
+
+
+def model_of(folder: Path) -> Path | None:
+    """The finished model of a run that trained one from scratch; None of any other folder."""
+    path = folder / "model"
+    return path if (folder / "run.json").is_file() and (path / "workbench.json").is_file() else None
 
 
 def _checkpoints(folder: Path) -> bool:

@@ -19,6 +19,8 @@ class Event:
     name: ClassVar[str] = "event"
     coalesce: ClassVar[bool] = False
     """True when only the newest of several waiting events matters (progress); tokens and steps are never dropped."""
+    kept: ClassVar[bool] = False
+    """True when the record of a run keeps it, though it carries no metrics."""
 
     metrics: Mapping[str, float] = field(default_factory=dict)
     at: float = field(default_factory=time.perf_counter)

@@ -181,7 +181,7 @@ class MetricFamily:
 
     def profile(self, metrics: Mapping[str, float]) -> tuple[float, ...]:
         """The values of all blocks in order, out of an event's metrics; empty when it has none."""
-        found = []
+        found: list[float] = []
         while (value := metrics.get(self.key(len(found)))) is not None:
             found.append(value)
         return tuple(found)

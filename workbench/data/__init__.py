@@ -18,9 +18,11 @@ from workbench.data.prepare import Prepared, load_data, prepare, prepare_events
 from workbench.data.read import read_examples
 from workbench.data.report import DataReport, Sample, Segment
 from workbench.data.shapes import SHAPES
+from workbench.data.windows import Corpus, Documents, read_documents, windows
 
 __all__ = [
-    "FILES", "IGNORED", "SHAPES", "SOURCES", "Batch", "ChatExample", "DataConfig", "DataReport", "Dataset", "Example", "Prepared",
-    "RowProblem", "Sample", "Segment", "TextExample", "batches", "batches_per_epoch", "collate", "evaluation_batches", "load_data",
-    "longest_batch", "prepare", "prepare_events", "read_examples", "stdlib_docstrings",
+    "FILES", "IGNORED", "SHAPES", "SOURCES", "Batch", "ChatExample", "Corpus", "DataConfig", "DataReport", "Dataset", "Documents",
+    "Example", "Prepared", "RowProblem", "Sample", "Segment", "TextExample", "batches", "batches_per_epoch", "collate",
+    "evaluation_batches", "load_data", "longest_batch", "prepare", "prepare_events", "read_documents", "read_examples",
+    "stdlib_docstrings", "windows",
 ]  # fmt: skip

@@ -21,7 +21,7 @@ def tokenizer_from_folder(folder: Path) -> Tokenizer | None:
     Raises `FileError` for unreadable JSON, `ModelError` for a kind that is not supported.
     """
     if (folder / "tokenizer.json").exists():
-        return _from_pipeline(_read(folder / "tokenizer.json"), _facts(folder), folder.name)
+        return tokenizer_from_pipeline(_read(folder / "tokenizer.json"), _facts(folder), folder.name)
     if (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
         return _from_vocab(folder, _facts(folder))
     if (folder / "tokenizer.model").exists():
@@ -91,7 +91,8 @@ def _adds_bos(data: Mapping[str, Any], facts: Mapping[str, Any], bos: str | None
 # ---- tokenizer.json -----------------------------------------------------------------------------------------------
 
 
-def _from_pipeline(data: dict[str, Any], facts: Mapping[str, Any], name: str) -> Tokenizer:
+def tokenizer_from_pipeline(data: dict[str, Any], facts: Mapping[str, Any], name: str) -> Tokenizer:
+    """The tokenizer of a parsed tokenizer.json; `facts` are those of tokenizer_config.json beside it. Raises `ModelError`."""
     model = data.get("model") or {}
     kind = model.get("type") or ("BPE" if "merges" in model else "")
     if kind not in ("BPE", "Unigram"):
@@ -103,16 +104,19 @@ def _from_pipeline(data: dict[str, Any], facts: Mapping[str, Any], name: str) ->
     listed = vocab if isinstance(vocab, dict) else {piece[0]: id for id, piece in enumerate(vocab)}
     ids = {**listed, **{t["content"]: t["id"] for t in entries}}
     arguments = {**_ends(facts, ids), "add_bos": _adds_bos(data, facts, _name(facts.get("bos_token")))}
+    spec = spec_of_pipeline(data, name, **arguments)
+    return RustTokenizer(data, name=name, **arguments) if spec is None else bpe_tokenizer(spec)
+
+
+def spec_of_pipeline(data: Mapping[str, Any], name: str, **arguments: Any) -> BpeSpec | None:
+    """A tokenizer.json as a byte-level BPE by merges alone; None when it is something else."""
+    model = data.get("model") or {}
+    kind = model.get("type") or ("BPE" if "merges" in model else "")
+    entries = data.get("added_tokens") or []
     pattern, normalizer = _pattern_of(data), _normalizer_of(data)
-    if (
-        kind == "BPE"
-        and pattern is not None
-        and normalizer is not None
-        and _plain_bpe(model)
-        and not any(t.get("single_word") for t in entries)
-    ):
-        return bpe_tokenizer(_spec(model, entries, name=name, pattern=pattern, normalizer=normalizer, **arguments))
-    return RustTokenizer(data, name=name, **arguments)
+    if kind != "BPE" or pattern is None or normalizer is None or not _plain_bpe(model) or any(t.get("single_word") for t in entries):
+        return None
+    return _spec(model, entries, name=name, pattern=pattern, normalizer=normalizer, **arguments)
 
 
 def _spec(

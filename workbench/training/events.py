@@ -69,6 +69,7 @@ class SampleEvent(TrainEvent):
     held-out passage with its guesses in brackets."""
 
     name: ClassVar[str] = "sample"
+    kept: ClassVar[bool] = True
     prompt: str
     text: str
 
