@@ -17,6 +17,7 @@ from pytestqt.qtbot import QtBot
 from ui.forms import ConfigForm
 from ui.forms.choice import ChoiceEditor
 from ui.forms.editors import LineEditor, NumberEditor, OptionalNumberEditor, PickEditor, ToggleEditor
+from ui.forms.menu import field_menu
 from ui.theme import DARK, LIGHT, Theme
 from workbench.core.errors import ConfigError
 from workbench.core.fields import Option, Problem, choice, describe, field_problems, pick, setting
@@ -455,13 +456,13 @@ def test_a_field_and_a_form_go_back_to_their_defaults(make_form: MakeForm, qtbot
     form = make_form(value=Demo(rank=4, alpha=99, steps=5, codec=KINDS.choose("exact")), exclude=("name",))
     assert form.rows["rank"].mark.kind == "changed"
     form.changed.connect(heard.append)
-    menu = form.field_menu(form.rows["rank"])
+    menu = field_menu(form, form.rows["rank"])
     reset = menu.actions()[0]
     assert reset.text() == "Reset to default (8)"
     reset.trigger()
     assert form.value.rank == 8
     assert form.rows["rank"].mark.kind == ""
-    assert not form.field_menu(form.rows["rank"]).actions()[0].isEnabled()
+    assert not field_menu(form, form.rows["rank"]).actions()[0].isEnabled()
     form.reset()
     assert form.value == Demo()
     assert form.editor("rank").value() == 8
@@ -478,7 +479,7 @@ def test_resetting_keeps_what_the_form_does_not_show(make_form: MakeForm) -> Non
 
 def test_the_menu_copies_the_key(make_form: MakeForm) -> None:
     form = make_form()
-    copy = form.field_menu(form.rows["alpha"]).actions()[-1]
+    copy = field_menu(form, form.rows["alpha"]).actions()[-1]
     copy.trigger()
     assert QGuiApplication.clipboard().text() == "lora_alpha"
 
@@ -570,7 +571,7 @@ def test_focus_opens_what_is_folded_and_scrolls_there(make_form: MakeForm) -> No
     form.sections["Training"].set_expanded(False)
     form.focus_field("clip")
     assert form.editor("clip").isVisible()
-    assert form._focused_row() is form.rows["clip"]
+    assert form.focused_row() is form.rows["clip"]
 
 
 def test_the_filter_finds_labels_keys_help_and_options(make_form: MakeForm, qtbot: QtBot) -> None:

@@ -7,8 +7,9 @@ from typing import Any, Final
 from PySide6.QtCore import Slot
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
-from ui.forms.editors import Editor, LineEditor, OptionCombo
+from ui.forms.editors import Editor, LineEditor
 from ui.theme import SMALL
+from ui.widgets.combo import OptionCombo
 from workbench.adapters.config import TARGETS
 from workbench.core.fields import FieldInfo
 

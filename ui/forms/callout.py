@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from PySide6.QtCore import QEvent, QRect, Qt
 from PySide6.QtWidgets import QLabel, QWidget
 
 from ui.widgets.tones import colours_of
+
+if TYPE_CHECKING:
+    from ui.forms.form import ConfigForm
+    from ui.forms.row import FieldRow
+
+
+def row_to_speak_of(root: ConfigForm) -> FieldRow | None:
+    """The focused field if something is wrong with it, else the one under the mouse, else the one edited last."""
+    focused = root.focused_row()
+    forms = list(root.all_forms())
+    hovered = next((f.hovered_row for f in reversed(forms) if f.hovered_row is not None and f.hovered_row.problem), None)
+    edited = next((f.edited_row for f in forms if f.edited_row is not None and f.edited_row.problem), None) if focused is None else None
+    return next((r for r in (focused, hovered, edited) if r is not None and r.problem and r.isVisible()), None)
 
 
 class Callout(QLabel):

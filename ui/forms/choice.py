@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from PySide6.QtCore import Qt, Signal, Slot
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
-from ui.forms.editors import Editor, OptionCombo
+from ui.forms.editors import Editor
 from ui.forms.help import entry_html
+from ui.widgets.combo import OptionCombo
 from workbench.core.fields import FieldInfo, describe
 from workbench.core.registry import Choice
 
@@ -31,6 +32,7 @@ class ChoiceEditor(Editor):
         self.registry = info.registry
         self._make_form = make_form
         self._kind = ""
+        self._baseline: Any = None
         self._forms: dict[str, ConfigForm] = {}
         self.combo = OptionCombo()
         for entry in self.registry:
@@ -57,6 +59,12 @@ class ChoiceEditor(Editor):
         assert isinstance(value, Choice)
         self._show(value.kind, value.options)
 
+    def set_baseline(self, choice: Choice[Any] | None) -> None:
+        """Options are told to be changed against those of `choice`; against their defaults for every other kind."""
+        self._baseline = choice
+        for kind, form in self._forms.items():
+            form.set_baseline(choice.options if choice is not None and choice.kind == kind else None)
+
     def commit(self) -> None:
         if self.form is not None:
             self.form.commit()
@@ -78,6 +86,8 @@ class ChoiceEditor(Editor):
         if describe(entry.options) and kind not in self._forms:
             form = self._make_form(entry.options, options)
             form.changed.connect(self._options_changed)
+            if self._baseline is not None and self._baseline.kind == kind:
+                form.set_baseline(self._baseline.options)
             self._forms[kind] = form
             self._stack.addWidget(form)
         elif self.form is not None and options is not None:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from PySide6.QtCore import QEvent, QObject, QPoint, Qt, Signal, Slot
-from PySide6.QtGui import QContextMenuEvent, QGuiApplication, QKeyEvent
-from PySide6.QtWidgets import QApplication, QLabel, QLineEdit, QMenu, QScrollArea, QVBoxLayout, QWhatsThis, QWidget
+from PySide6.QtCore import SIGNAL, QEvent, QObject, QPoint, Qt, Signal, Slot
+from PySide6.QtGui import QContextMenuEvent, QKeyEvent
+from PySide6.QtWidgets import QApplication, QLabel, QLineEdit, QScrollArea, QVBoxLayout, QWhatsThis, QWidget
 
-from ui.forms.callout import Callout
+from ui.forms.callout import Callout, row_to_speak_of
 from ui.forms.choice import ChoiceEditor
 from ui.forms.editors import Editor, make_editor
 from ui.forms.help import field_html, plain_value
+from ui.forms.menu import field_menu
 from ui.forms.row import INDENT, FieldRow
+from ui.forms.search import filter_rows
 from ui.theme import GRID
+from ui.widgets.labels import MutedLabel
 from ui.widgets.section import CollapsibleSection
 from ui.widgets.tones import colours_of
 from workbench.core.errors import WorkbenchError
@@ -35,6 +39,8 @@ class ConfigForm(QWidget):
     changed = Signal(object)
     problems_changed = Signal(object)
     """list[Problem] of the whole config, unreadable texts included."""
+    explained = Signal(object)
+    """FieldRow a person asks about (F1, or a click on its label). While nobody listens, the help is shown over the form."""
 
     def __init__(
         self,
@@ -47,17 +53,19 @@ class ConfigForm(QWidget):
         searchable: bool = False,
         parent: QWidget | None = None,
         _depth: int = 0,
+        _path: str = "",
     ) -> None:
         super().__init__(parent)
         self.config_type = config_type
-        self._nested, self._compact, self._depth = _depth > 0, compact, _depth
+        self._nested, self._compact, self._depth, self._path = _depth > 0, compact, _depth, _path
         self._value = config_type() if value is None else value
-        self._baseline: Any = None
+        self.baseline: Any = None
+        """What "changed" is told against, and what a reset goes back to; None: the defaults."""
         self._problems: list[Problem] = []
         self._refused: list[Problem] = []
         self._states: dict[str, tuple[bool, str]] = {}
-        self._hovered: FieldRow | None = None
-        self._edited: FieldRow | None = None
+        self.hovered_row: FieldRow | None = None
+        self.edited_row: FieldRow | None = None
         self.rows: dict[str, FieldRow] = {}
         self.sections: dict[str, CollapsibleSection] = {}
         self._inner: dict[str, CollapsibleSection] = {}
@@ -66,10 +74,13 @@ class ConfigForm(QWidget):
         self._layout.setSpacing(GRID // 2 if compact else GRID if _depth else 2 * GRID)
         self.search = QLineEdit(self, placeholderText="Find a setting", clearButtonEnabled=True)
         self.search.setAccessibleName("Find a setting")
-        self.search.textChanged.connect(self._filter)
+        self.search.textChanged.connect(self.filter)
         self.search.setVisible(searchable)
+        self.nothing = MutedLabel("No setting here speaks of that.", self)
+        self.nothing.hide()
         if searchable:
             self._layout.addWidget(self.search)
+            self._layout.addWidget(self.nothing)
         self._build(groups, set(exclude))
         self._unplaced = QLabel(wordWrap=True)
         self._unplaced.hide()
@@ -110,11 +121,14 @@ class ConfigForm(QWidget):
             layout.addWidget(self._make_row(info))
 
     def _make_row(self, info: FieldInfo) -> FieldRow:
-        editor: Editor = ChoiceEditor(info, self._make_nested) if info.is_choice else make_editor(info)
+        path = self._path + info.name
+        editor: Editor = ChoiceEditor(info, partial(self._make_nested, f"{path}.")) if info.is_choice else make_editor(info)
         editor.set_value(getattr(self._value, info.name))
-        row = FieldRow(info.name, editor, compact=self._compact, depth=self._depth)
+        row = FieldRow(info.name, editor, compact=self._compact, depth=self._depth, path=path)
         editor.edited.connect(self._on_edited)
         row.menu_wanted.connect(self._show_menu)
+        row.reset_wanted.connect(self.reset)
+        row.help_wanted.connect(self.explain)
         row.hovered.connect(self._on_hovered)
         if isinstance(editor, ChoiceEditor):
             editor.swapped.connect(self._on_swapped)
@@ -124,8 +138,8 @@ class ConfigForm(QWidget):
         self.rows[info.name] = row
         return row
 
-    def _make_nested(self, config_type: type, value: Any) -> ConfigForm:
-        form = ConfigForm(config_type, value, compact=self._compact, _depth=self._depth + 1)
+    def _make_nested(self, path: str, config_type: type, value: Any) -> ConfigForm:
+        form = ConfigForm(config_type, value, compact=self._compact, _depth=self._depth + 1, _path=path)
         form.problems_changed.connect(self._on_nested_problems)
         return form
 
@@ -142,26 +156,34 @@ class ConfigForm(QWidget):
         if not isinstance(value, self.config_type):
             raise TypeError(f"this form edits {self.config_type.__name__}, not {type(value).__name__}")
         self._value = value
-        self._edited = None
+        self.edited_row = None
         self._refused = []
         self._show_all()
         self._check()
 
     def set_baseline(self, value: Any) -> None:
         """Mark as changed what differs from `value`, and reset to it; None: the defaults of the config."""
-        self._baseline = value
+        self.baseline = value
+        for row in self.rows.values():
+            if isinstance(row.editor, ChoiceEditor):
+                row.editor.set_baseline(None if value is None else getattr(value, row.name))
         self._show_rows()
 
-    def _default(self, info: FieldInfo) -> Any:
-        return info.default if self._baseline is None else getattr(self._baseline, info.name)
+    def default_of(self, info: FieldInfo) -> Any:
+        """What a reset of the field goes back to; MISSING for a required field without a baseline."""
+        return info.default if self.baseline is None else getattr(self.baseline, info.name)
+
+    def has_default(self, info: FieldInfo) -> bool:
+        return self.default_of(info) is not dataclasses.MISSING
 
     def commit(self) -> None:
         for row in self.rows.values():
             row.editor.commit()
 
+    @Slot(str)
     def reset(self, name: str | None = None) -> None:
         """Set one field, or all that are shown, to the default; emits `changed` once if anything was different."""
-        defaults = {i.name: d for i in describe(self.config_type) if (d := self._default(i)) is not dataclasses.MISSING}
+        defaults = {i.name: d for i in describe(self.config_type) if (d := self.default_of(i)) is not dataclasses.MISSING}
         names = [n for n in (self.rows if name is None else (name,)) if n in defaults]
         self._take({n: defaults[n] for n in names})
         for n in names:
@@ -191,7 +213,7 @@ class ConfigForm(QWidget):
     def _on_edited(self) -> None:
         editor = self.sender()
         row = next(r for r in self.rows.values() if r.editor is editor)
-        self._edited = row
+        self.edited_row = row
         if row.editor.error or not self._take({row.name: row.editor.value()}):
             self._check()
 
@@ -203,7 +225,8 @@ class ConfigForm(QWidget):
     def follow_swap(self) -> None:
         """After other options were put in place: tab order and filter apply to them too."""
         self._order_tabs()
-        self._filter(self.search.text())
+        if self.search.text():
+            self.filter(self.search.text())
         self._show_states()
 
     # ---- problems ------------------------------------------------------------------------------------------------
@@ -216,7 +239,7 @@ class ConfigForm(QWidget):
 
     def problem_text(self, name: str) -> str:
         """What is shown at a field (dotted for options of a kind); empty when nothing is wrong."""
-        row = self._row(name)
+        row = self.row(name)
         return row.problem if row is not None else ""
 
     def _check(self) -> None:
@@ -295,14 +318,14 @@ class ConfigForm(QWidget):
         """Marks, tooltips and names of every row, and the counts in the headers."""
         for name, row in self.rows.items():
             value = getattr(self._value, name)
-            default = self._default(row.info)
+            default = self.default_of(row.info)
             row.set_problem(row.problem, default is not dataclasses.MISSING and value != default)
             html = field_html(row.info, value, problem=row.problem, reason=row.reason)
             row.setToolTip(html)
             row.setWhatsThis(html)
             described = " ".join(t for t in (row.problem, row.reason, row.info.help) if t)
             row.editor.describe(row.info.label, described)
-        for section in (*self.sections.values(), *self._inner.values()):
+        for section in self.all_sections():
             members = [r for r in self.rows.values() if section.isAncestorOf(r)]
             wrong = sum(bool(r.problem) or r.has_nested_problem() for r in members)
             changed = sum(r.mark.kind == "changed" for r in members)
@@ -310,27 +333,16 @@ class ConfigForm(QWidget):
             section.set_badge(f"{wrong} problem{'s' if wrong > 1 else ''}" if wrong else hidden, problem=bool(wrong))
 
     def _show_callout(self) -> None:
-        """Under the focused field if something is wrong with it, else the one under the mouse, else the one edited last."""
         root = self.root()
-        candidates = [root._focused_row(), root._hovered_row(), None if root._focused_row() else root._last_edited()]
-        row = next((r for r in candidates if r is not None and r.problem and r.isVisible()), None)
+        row = row_to_speak_of(root)
         if row is None:
             root.callout.hide()
-            return
-        line = row.line_rect().toRect()
-        line.moveTopLeft(row.mapTo(root, line.topLeft()))
-        root.callout.show_at(line, row.problem)
+        else:
+            line = row.line_rect().toRect()
+            line.moveTopLeft(row.mapTo(root, line.topLeft()))
+            root.callout.show_at(line, row.problem)
 
-    def _last_edited(self) -> FieldRow | None:
-        for form in self._forms():
-            if form._edited is not None and form._edited.problem:
-                return form._edited
-        return None
-
-    def _hovered_row(self) -> FieldRow | None:
-        return next((f._hovered for f in reversed(list(self._forms())) if f._hovered is not None and f._hovered.problem), None)
-
-    def _focused_row(self) -> FieldRow | None:
+    def focused_row(self) -> FieldRow | None:
         widget = QApplication.focusWidget()
         while widget is not None and widget is not self:
             if isinstance(widget, FieldRow):
@@ -349,24 +361,25 @@ class ConfigForm(QWidget):
             widget = widget.parentWidget()
         return form
 
-    def _forms(self) -> Iterator[ConfigForm]:
+    def all_forms(self) -> Iterator[ConfigForm]:
         """This form and those of the kinds now chosen."""
         yield self
         for row in self.rows.values():
             if isinstance(row.editor, ChoiceEditor) and row.editor.form is not None:
-                yield from row.editor.form._forms()
+                yield from row.editor.form.all_forms()
 
-    def _row(self, name: str) -> FieldRow | None:
+    def row(self, name: str) -> FieldRow | None:
+        """The row of a field, dotted for options of the kind now chosen; None when it is not shown."""
         first, _, rest = name.partition(".")
         row = self.rows.get(first)
         if row is None or not rest:
             return row
         form = row.editor.form if isinstance(row.editor, ChoiceEditor) else None
-        return form._row(rest) if form is not None else None
+        return form.row(rest) if form is not None else None
 
     def editor(self, name: str) -> Editor:
         """The editor of a field; dotted for the options of the kind now chosen ("position.base")."""
-        row = self._row(name)
+        row = self.row(name)
         if row is None:
             raise KeyError(f"the form shows no field {name!r}")
         return row.editor
@@ -379,13 +392,13 @@ class ConfigForm(QWidget):
 
     def _show_states(self) -> None:
         for name, (enabled, reason) in self._states.items():
-            row = self._row(name)
+            row = self.row(name)
             if row is not None:
                 row.set_enabled(enabled, reason)
 
     def focus_field(self, name: str) -> None:
         """Open the field's section, bring it into view and give it the focus."""
-        row = self._row(name)
+        row = self.row(name)
         if row is None:
             return
         widget: QWidget | None = row
@@ -401,7 +414,7 @@ class ConfigForm(QWidget):
         """Every widget Tab reaches, headers included, in the order on screen."""
         found: list[QWidget] = []
         for row in self.rows.values():
-            for section in (*self.sections.values(), *self._inner.values()):
+            for section in self.all_sections():
                 if section.header not in found and section.isAncestorOf(row):
                     found.append(section.header)
             found += row.editor.stops()
@@ -414,55 +427,48 @@ class ConfigForm(QWidget):
             QWidget.setTabOrder(first, second)
 
     @Slot(str)
-    def _filter(self, text: str) -> bool:
-        """Show the rows that speak of `text` in label, key, help or options; all when empty. True when any is left."""
-        words = text.lower().split()
-        shown: set[FieldRow] = set()
-        for row in self.rows.values():
-            fits = all(w in _searchable(row.info) for w in words)
-            form = row.editor.form if isinstance(row.editor, ChoiceEditor) else None
-            inside = form._filter("" if fits else text) if form is not None else False
-            row.setVisible(fits or inside)
-            if fits or inside:
-                shown.add(row)
-        for section in (*self.sections.values(), *self._inner.values()):
-            members = [r for r in self.rows.values() if section.isAncestorOf(r)]
-            section.setVisible(any(r in shown for r in members))
-            section.set_forced(bool(words) and any(r in shown for r in members))
-        return bool(shown)
+    def filter(self, text: str) -> bool:
+        """Show the rows that speak of `text` in label, key, help, kinds or their options; all when empty. True when any is left."""
+        found = filter_rows(self, text)
+        self.nothing.setVisible(not found)
+        return found
+
+    def all_sections(self) -> tuple[CollapsibleSection, ...]:
+        return (*self.sections.values(), *self._inner.values())
 
     # ---- help and menus ------------------------------------------------------------------------------------------
 
     def help_for_focused(self) -> str:
         """The help of the field with the focus, as rich text; empty when none has it."""
-        row = self._focused_row()
+        row = self.focused_row()
         return row.whatsThis() if row is not None else ""
 
+    def event(self, event: QEvent) -> bool:
+        asks = event.type() == QEvent.Type.ShortcutOverride and isinstance(event, QKeyEvent) and event.key() == Qt.Key.Key_F1
+        if asks and self.focused_row() is not None:  # before the window's own F1
+            event.accept()
+            return True
+        return super().event(event)
+
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        row = self._focused_row() if event.key() == Qt.Key.Key_F1 else None
+        row = self.focused_row() if event.key() == Qt.Key.Key_F1 else None
         if row is None:
             super().keyPressEvent(event)
             return
-        QWhatsThis.showText(row.mapToGlobal(QPoint(row.width() // 2, row.height())), row.whatsThis(), row)
+        self.explain(row)
 
-    def field_menu(self, row: FieldRow, menu: QMenu | None = None) -> QMenu:
-        """What can be done with a field, added to `menu` (the text menu of its line) or on its own."""
-        menu = menu or QMenu(row)
-        info = row.info
-        default = self._default(info)
-        if default is not dataclasses.MISSING:
-            word = "default" if self._baseline is None else "the original"
-            reset = menu.addAction(f"Reset to {word} ({plain_value(info, default)})")
-            reset.setEnabled(row.mark.kind != "" and row.editor.isEnabled())
-            reset.triggered.connect(lambda _checked=False: self.reset(row.name))
-        menu.addAction("Reset all settings here").triggered.connect(lambda _checked=False: self.root().reset())
-        key = info.key or info.name
-        menu.addAction(f"Copy key “{key}”").triggered.connect(lambda _checked=False: QGuiApplication.clipboard().setText(key))
-        return menu
+    @Slot(object)
+    def explain(self, row: FieldRow) -> None:
+        """Tell all about a field: by whoever listens to `explained`, else over the form."""
+        root = self.root()
+        if root.receivers(SIGNAL("explained(PyObject)")):
+            root.explained.emit(row)
+        else:
+            QWhatsThis.showText(row.mapToGlobal(QPoint(row.width() // 2, row.height())), row.whatsThis(), row)
 
     @Slot(object, object)
     def _show_menu(self, row: FieldRow, where: QPoint) -> None:
-        menu = self.field_menu(row)
+        menu = field_menu(self, row)
         menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         menu.popup(where)
 
@@ -475,7 +481,7 @@ class ConfigForm(QWidget):
             standard = line.createStandardContextMenu() if isinstance(line, QLineEdit) else None
             if standard is not None:
                 standard.addSeparator()
-            menu = self.field_menu(self.rows[name], standard)
+            menu = field_menu(self, self.rows[name], standard)
             menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
             menu.popup(event.globalPos())
             return True
@@ -483,16 +489,10 @@ class ConfigForm(QWidget):
 
     @Slot(object, bool)
     def _on_hovered(self, row: FieldRow, entered: bool) -> None:
-        self._hovered = row if entered else None if self._hovered is row else self._hovered
+        self.hovered_row = row if entered else None if self.hovered_row is row else self.hovered_row
         self.root()._show_callout()
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
         if event.type() == QEvent.Type.PaletteChange and hasattr(self, "callout"):
             self._unplaced.setStyleSheet(f"color: {colours_of(self).error};")
-
-
-def _searchable(info: FieldInfo) -> str:
-    """Everything a person may look a field up by, in lower case."""
-    options = " ".join(f"{o.label} {o.name}" for o in info.pick_options())
-    return f"{info.label} {info.key} {info.name} {info.help} {info.group} {options}".lower()

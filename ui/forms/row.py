@@ -1,13 +1,14 @@
-"""One line of a form: a mark, the label, the editor, and the options of a chosen kind below."""
+"""One line of a form: a mark, the label, the editor; below it a note, the options of a chosen kind, and what is told about it."""
 
 from __future__ import annotations
 
 from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt, Signal
-from PySide6.QtGui import QColor, QContextMenuEvent, QEnterEvent, QPainter, QPaintEvent, QPen
+from PySide6.QtGui import QColor, QContextMenuEvent, QEnterEvent, QMouseEvent, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from ui.forms.choice import ChoiceEditor
 from ui.forms.editors import Editor
+from ui.forms.note import Note
 from ui.theme import GRID
 from ui.widgets.tones import colours_of
 
@@ -17,7 +18,9 @@ INDENT = 3 * GRID
 
 
 class Mark(QWidget):
-    """A place of fixed width before the label: empty, a dot (not the default), or an exclamation mark (a problem)."""
+    """A place of fixed width before the label: empty, a dot (not the default; a click resets), or an exclamation mark (a problem)."""
+
+    clicked = Signal()
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,7 +31,12 @@ class Mark(QWidget):
     def set_kind(self, kind: str) -> None:
         if kind != self.kind:
             self.kind = kind
+            self.setCursor(Qt.CursorShape.PointingHandCursor if kind == "changed" else Qt.CursorShape.ArrowCursor)
             self.update()
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        if event.button() == Qt.MouseButton.LeftButton and self.kind == "changed" and self.rect().contains(event.position().toPoint()):
+            self.clicked.emit()
 
     def sizeHint(self) -> QSize:
         return QSize(12, 12)
@@ -54,25 +62,45 @@ class Mark(QWidget):
         painter.drawEllipse(middle + QPointF(0, 2.8), 0.9, 0.9)
 
 
+class FieldLabel(QLabel):
+    """The label of a field; a click on it asks for help and puts the keyboard into the field."""
+
+    clicked = Signal()
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, wordWrap=True)
+        # Ignored: the longest label must not widen its column; the two shares of the width alone decide.
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        super().mouseReleaseEvent(event)
+        if event.button() == Qt.MouseButton.LeftButton and self.rect().contains(event.position().toPoint()):
+            self.clicked.emit()
+
+
 class FieldRow(QWidget):
     """Label and editor share the width in a fixed proportion, so that all rows of a form line up."""
 
     menu_wanted = Signal(object, object)
     """(row, global position)."""
     hovered = Signal(object, bool)
+    reset_wanted = Signal(str)
+    help_wanted = Signal(object)
 
-    def __init__(self, name: str, editor: Editor, *, compact: bool = False, depth: int = 0) -> None:
+    def __init__(self, name: str, editor: Editor, *, compact: bool = False, depth: int = 0, path: str = "") -> None:
         super().__init__()
         self.name = name
+        self.path = path or name
+        """Dotted from the root of the form: "position.scaling.factor"."""
         self.editor = editor
         self.info = editor.info
         self.problem = ""
         self.reason = ""
         self.mark = Mark()
-        self.label = QLabel(self.info.label)
-        self.label.setWordWrap(True)
-        # Ignored: the longest label must not widen its column; the two shares of the width alone decide.
-        self.label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.mark.clicked.connect(self._reset)
+        self.label = FieldLabel(self.info.label)
+        self.label.clicked.connect(self._ask)
+        self.note: Note | None = None
         self.label.setIndent(INDENT * depth)
         self.label.setBuddy(editor.stops()[0])
         policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
@@ -86,7 +114,7 @@ class FieldRow(QWidget):
         line.addWidget(self.label, LABEL_SHARE)
         line.addSpacing(GRID)
         line.addWidget(editor, EDITOR_SHARE)
-        column = QVBoxLayout(self)
+        self._column = column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(GRID // 2 if compact else GRID)
         column.addLayout(line)
@@ -97,6 +125,27 @@ class FieldRow(QWidget):
         """Mark the row; `changed`: its value is not the default."""
         self.problem = text
         self.mark.set_kind("problem" if text else "changed" if changed else "")
+
+    def set_note(self, text: str, icon: str = "", role: str = "muted") -> None:
+        """A line below the field that says what its value means now; an empty text takes it away. `role` is a colour of the theme."""
+        if self.note is None:
+            if not text:
+                return
+            self.note = Note()
+            self._column.insertWidget(1, self.note)
+        self.note.say(text, icon, role)
+
+    def show_below(self, widget: QWidget) -> None:
+        """Put a widget under the field (and under the options of its kind), where it stays until it is moved or hidden."""
+        self._column.addWidget(widget)
+        widget.show()
+
+    def _reset(self) -> None:
+        self.reset_wanted.emit(self.name)
+
+    def _ask(self) -> None:
+        self.editor.stops()[0].setFocus(Qt.FocusReason.MouseFocusReason)
+        self.help_wanted.emit(self)
 
     def has_nested_problem(self) -> bool:
         """Whether something is wrong with the options of the chosen kind."""

@@ -12,12 +12,12 @@ from PySide6.QtGui import QHideEvent, QShowEvent
 from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QMenu, QStackedWidget, QToolButton, QVBoxLayout, QWidget
 
 from ui import icons
-from ui.forms.editors import OptionCombo
 from ui.panels import PANELS, PanelPlace
 from ui.plots.activity import ActivityClock
 from ui.plots.live_plot import LivePlot
 from ui.services import Services
 from ui.theme import MEDIUM, SMALL
+from ui.widgets.combo import OptionCombo
 from ui.widgets.slider import ValueSlider
 from ui.widgets.toggle import TickBox
 from workbench.core.events import Event

@@ -10,10 +10,11 @@ from PySide6.QtCore import QMimeData, QSignalBlocker, Qt, Signal, Slot
 from PySide6.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
 from ui import icons
-from ui.forms.editors import OptionCombo, control_height
 from ui.theme import SMALL, Theme
 from ui.training.remembered import Sources
 from ui.widgets.button import Button
+from ui.widgets.combo import OptionCombo
+from ui.widgets.sizes import control_height
 from ui.widgets.text import Muted, line_of
 from workbench.data import SOURCES
 from workbench.data.files import suffixes

@@ -6,8 +6,8 @@ from PySide6.QtCore import QEvent
 from PySide6.QtGui import QGuiApplication, QPalette
 from PySide6.QtWidgets import QPushButton
 
-from ui.forms.editors import control_height
 from ui.theme import DARK, LIGHT, MEDIUM, SMALL, Colours
+from ui.widgets.sizes import control_height
 
 
 class Button(QPushButton):
