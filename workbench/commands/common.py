@@ -58,16 +58,21 @@ def open_model(args: argparse.Namespace, console: Console) -> Session:
 
 
 def base_model(model: str) -> str:
-    """`model` itself, or the base model that a run folder names. Raises `FileError` when the run names none."""
+    """`model` itself, or the base model that a run folder names; a run from scratch stands for the model it made. Raises
+    `FileError` when the run names none, or has not made it yet."""
     folder = Path(model).expanduser()
     if model in CATALOGUE or not (folder / "run.json").is_file():
         return model
-    from workbench.runs import open_run
+    from workbench.runs import model_of, open_run
 
+    if model_of(folder) is not None:
+        return model
     kept = open_run(folder).manifest.get("model")
     path = kept.get("path") if isinstance(kept, dict) else None
     if not isinstance(path, str):
         raise FileError(f"The run {model} does not say which model it trained.", hint="Name the model, and the adapter with --adapter.")
+    if Path(path) == folder.absolute() / "model":
+        raise FileError(f"The run {model} has no finished model.", hint="Finish it: pretrain --resume --out with its folder.")
     return path
 
 

@@ -39,7 +39,7 @@ def pretrain_pair(
     _require_comparable(sides["A"], sides["B"])
     if request.resume and request.out is None:
         raise ConfigError("There is no pair to resume.", hint="Name its folder.")
-    folder = (request.out or fresh_folder(runs_folder, "pair")).expanduser()
+    folder = (request.out or fresh_folder(runs_folder, "pair")).expanduser().absolute()
     sides = {name: replace(side, out=folder / name) for name, side in sides.items()}
     for name, side in sides.items():
         require_request(side)

@@ -37,7 +37,7 @@ def pretrain(
     before anything is written where the request or the data are at fault; later the run says "failed" and why.
     """
     require_request(request)
-    folder = (request.out or fresh_folder(runs_folder, "pretrain")).expanduser()
+    folder = (request.out or fresh_folder(runs_folder, "pretrain")).expanduser().absolute()
     (require_checkpoint if request.resume else require_unused)(folder)
     ready = yield from prepared(request, request.model.max_positions, folder if request.resume else None, resolve, control)
     if ready is None:
