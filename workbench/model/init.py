@@ -86,14 +86,19 @@ class DeepNormInit:
         nn.init.xavier_normal_(weight, beta(depth) if name.endswith(_DEEPNORM_SCALED) else 1.0, generator=generator)
 
 
-@torch.no_grad()
 def initialise(model: nn.Module, init: Init, depth: int, seed: int) -> None:
-    """Draw every matrix of `model` from its own stream of `seed` and its name, so that changing one part, or the depth,
-    leaves the others as they were. Biases become 0; one-dimensional norm gains keep the value their part gave them."""
+    """Draw every matrix of `model`; see `draw`."""
     for name, parameter in model.named_parameters():
-        if parameter.dim() >= 2:
-            stream = seed * 1_000_003 + zlib.crc32(name.encode())
-            generator = torch.Generator(device=parameter.device).manual_seed(stream)
-            init(name, parameter, depth, generator)
-        elif name.endswith("bias"):
-            parameter.zero_()
+        draw(name, parameter, init, depth, seed)
+
+
+@torch.no_grad()
+def draw(name: str, parameter: Tensor, init: Init, depth: int, seed: int) -> None:
+    """Draw a matrix from its own stream of `seed` and its name, so that changing one part, or the depth, leaves the others as
+    they were. A bias becomes 0; a one-dimensional norm gain keeps the value its part gave it."""
+    if parameter.dim() >= 2:
+        stream = seed * 1_000_003 + zlib.crc32(name.encode())
+        generator = torch.Generator(device=parameter.device).manual_seed(stream)
+        init(name, parameter, depth, generator)
+    elif name.endswith("bias"):
+        parameter.zero_()

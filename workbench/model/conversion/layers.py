@@ -1,0 +1,70 @@
+"""More or fewer blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from workbench.model.accounting import account
+from workbench.model.config import ModelConfig
+from workbench.model.conversion.base import APPROXIMATE, EXACT, FRESH, State, Step, Weights, changed, tensor_suffix
+
+ADDS = ("pre", "parallel", "double", "reordered")
+"""Placements in which a branch that gives zero leaves the stream as it is."""
+
+_ENDS = ("attention.o_proj.", "mlp.down_proj.")
+
+
+def kept_blocks(old: int, new: int) -> list[int]:
+    """Which blocks stay: those left out lie together before the last one, where a block changes the stream least
+    (arXiv:2403.03853)."""
+    last = old - 1
+    return [*range(new - 1), last]
+
+
+def fewer_layers(state: State, new: ModelConfig) -> Iterator[Step]:
+    now = state.config
+    if new.n_layers >= now.n_layers:
+        return
+    kept = kept_blocks(now.n_layers, new.n_layers)
+
+    def surgery(weights: Weights) -> None:
+        places = {old: place for place, old in enumerate(kept)}
+        tensors = {}
+        for name, tensor in weights.tensors.items():
+            if name.startswith("blocks."):
+                number = int(name.split(".", 2)[1])
+                if number not in places:
+                    continue
+                name = f"blocks.{places[number]}.{tensor_suffix(name)}"
+            tensors[name] = tensor
+        weights.tensors, weights.n_layers = tensors, new.n_layers
+
+    gone = now.n_layers - new.n_layers
+    left_out = f"block {now.n_layers - 1} is" if gone == 1 else f"blocks {new.n_layers} to {now.n_layers - 1} are"
+    how = f"{left_out} left out (counted from 1); the last one stays."
+    yield Step("n_layers", APPROXIMATE, how[0].upper() + how[1:], changed(now, n_layers=new.n_layers), surgery)
+
+
+def more_layers(state: State, new: ModelConfig) -> Iterator[Step]:
+    """At the very end, when a block has the shapes it will keep."""
+    now = state.config
+    if new.n_layers <= now.n_layers:
+        return
+    sizes = {tensor_suffix(name): count for name, count in account(new).by_tensor.items() if name.startswith("blocks.0.")}
+    adds = now.residual.kind in ADDS and all(f"{end}weight" in sizes for end in _ENDS)
+    before, after = now.n_layers, new.n_layers
+
+    def surgery(weights: Weights) -> None:
+        if adds:  # both branches end in zeros; the rest of a new block is drawn
+            for name in [n for n in weights.each(*(f"{end}{p}" for end in _ENDS for p in ("weight", "bias"))) if n.startswith("blocks.0.")]:
+                for layer in range(before, after):
+                    weights.put(f"blocks.{layer}.{tensor_suffix(name)}", weights[name] * 0, like=name)
+        weights.n_layers = after
+
+    fresh = sum(count for suffix, count in sizes.items() if not (adds and suffix.startswith(_ENDS)))
+    count = f"{after - before} new block{'s' if after - before > 1 else ''}"
+    if adds:
+        verdict, how = EXACT, f"{count} at the end: both branches end in zeros, so they change nothing until they are trained."
+    else:
+        verdict, how = FRESH, f"{count} at the end, drawn fresh: in this placement a block cannot leave the stream as it is."
+    yield Step("n_layers", verdict, how, changed(now, n_layers=after), surgery, fresh_values=(after - before) * fresh)

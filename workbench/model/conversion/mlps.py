@@ -1,0 +1,131 @@
+"""The MLP: its width and its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from workbench.model.config import ModelConfig
+from workbench.model.conversion.base import APPROXIMATE, EXACT, FRESH, State, Step, Surgery, Weights, blank, changed
+
+GATED = {"gelu": "geglu", "gelu_tanh": "geglu_tanh"}
+"""Plain kind -> the gated kind with the same activation."""
+
+_PLAIN = ("gelu", "gelu_tanh", "relu")
+_GATED = ("swiglu", "geglu", "geglu_tanh")
+_QUICK = 1.702
+"""GELU(x) ≈ x · σ(1.702 x) = SiLU(1.702 x) / 1.702 (arXiv:1606.08415 §2)."""
+
+GATE, UP, DOWN = "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"
+
+
+def narrower_mlp(state: State, new: ModelConfig) -> Iterator[Step]:
+    now = state.config
+    if new.hidden < now.hidden:
+        how = f"Of {now.hidden} hidden units the {new.hidden} with the largest weights stay."
+        yield Step("d_ff", APPROXIMATE, how, changed(now, d_ff=new.hidden), partial(_prune, keep=new.hidden))
+
+
+def _prune(weights: Weights, keep: int) -> None:
+    for layer in range(weights.n_layers):
+        names = [f"blocks.{layer}.{linear}.weight" for linear in (DOWN, UP, GATE)]
+        size: Tensor | None = None
+        for name in (n for n in names if n in weights):
+            norms = weights[name].norm(dim=0 if DOWN in name else 1)
+            size = norms if size is None else size * norms
+        if size is None:
+            continue
+        units = size.topk(keep).indices.sort().values
+        weights.change(names[0], lambda t, u=units: t[:, u])  # type: ignore[misc]
+        for linear in (UP, GATE):
+            for part in ("weight", "bias"):
+                weights.change(f"blocks.{layer}.{linear}.{part}", lambda t, u=units: t[u])  # type: ignore[misc]
+
+
+def wider_mlp(state: State, new: ModelConfig) -> Iterator[Step]:
+    now = state.config
+    extra = new.hidden - now.hidden
+    if extra <= 0:
+        return
+
+    def surgery(weights: Weights) -> None:
+        for linear in (UP, GATE):
+            for part in ("weight", "bias"):
+                weights.change_each(f"{linear}.{part}", lambda t: torch.cat((t, blank(extra, t))))
+        weights.change_each(f"{DOWN}.weight", lambda t: torch.cat((t, t.new_zeros(t.shape[0], extra)), 1))
+
+    linears = [UP, *([GATE] if now.mlp.kind in _GATED else [])]
+    rows = sum((now.d_model + new.mlp_bias) * (not state.lacks(f"{name}.weight")) for name in linears)
+    how = f"{extra} new hidden units end in zeros, so they change nothing until they are trained."
+    verdict = EXACT
+    if now.mlp.kind not in (*_PLAIN, *_GATED):
+        verdict, how = FRESH, "What the width means to this kind of MLP is not known here."
+    yield Step("d_ff", verdict, how, changed(now, d_ff=new.hidden), surgery, fresh_values=extra * rows * now.n_layers)
+
+
+def mlp_kind(state: State, new: ModelConfig) -> Iterator[Step]:
+    now = state.config
+    if now.mlp == new.mlp:
+        return
+    verdict, how, surgery, fresh = _kind(now.mlp.kind, new.mlp.kind, new.mlp_bias)
+    exact = GATED.get(now.mlp.kind) == new.mlp.kind and not new.mlp_bias
+    yield Step("mlp", verdict, how, changed(now, mlp=new.mlp), surgery, fresh=fresh, needs={"mlp_bias": True} if exact else {})
+
+
+def _kind(old: str, new: str, bias: bool) -> tuple[str, str, Surgery | None, tuple[str, ...]]:
+    """(verdict, how, surgery, tensors that are fresh)."""
+    known = (*_PLAIN, *_GATED)
+    if old not in known or new not in known:
+        how = "What fits of this kind of MLP is not known here; all of it is drawn fresh."
+        return FRESH, how, lambda weights: weights.drop_all("mlp."), ("mlp.",)
+    if old in _PLAIN and new in _PLAIN:
+        close = "relu" not in (old, new)
+        how = "All weights stay; the two forms of GELU differ by up to 0.0005." if close else "All weights stay under another activation."
+        return APPROXIMATE, how, None, ()
+    if old in _GATED and new in _GATED:
+        return _between_gates(old, new)
+    if old in _GATED:
+        how = "The gate's matrix becomes the only one in front of the activation; what it multiplied is left out."
+        return FRESH, how, _gate_to_up, ()
+    if not bias:
+        return FRESH, "The old matrices stay; the gate that multiplies them is drawn fresh.", None, (f"{GATE}.weight",)
+    if GATED.get(old) == new:
+        how = "The old matrix becomes the gate, under the same activation; what it multiplies is a bias of one."
+        return EXACT, how, partial(_up_to_gate, factor=1.0), ()
+    quick = _QUICK if new == "swiglu" and old != "relu" else 1.0
+    how = "The old matrix becomes the gate; what it multiplies is a bias of one; the activation differs."
+    return APPROXIMATE, how, partial(_up_to_gate, factor=quick), ()
+
+
+def _between_gates(old: str, new: str) -> tuple[str, str, Surgery | None, tuple[str, ...]]:
+    if "swiglu" not in (old, new):
+        return APPROXIMATE, "All weights stay; the two forms of GELU differ by up to 0.0005.", None, ()
+    factor = 1 / _QUICK if old == "swiglu" else _QUICK
+
+    def surgery(weights: Weights) -> None:
+        for part in ("weight", "bias"):
+            weights.change_each(f"{GATE}.{part}", lambda t: t * factor)
+        weights.change_each(f"{DOWN}.weight", lambda t: t / factor)
+
+    how = "Weights are scaled by 1.702, at which SiLU and GELU are closest; they differ by up to 0.02."
+    return APPROXIMATE, how, surgery, ()
+
+
+def _gate_to_up(weights: Weights) -> None:
+    for part in ("weight", "bias"):
+        for name in list(weights.each(f"{GATE}.{part}")):
+            weights.tensors[name.replace("gate_proj", "up_proj")] = weights.tensors.pop(name)
+
+
+def _up_to_gate(weights: Weights, factor: float) -> None:
+    """gate <- up, and up <- a bias of one; `factor` c brings SiLU(c·x) / c near GELU(x)."""
+    for part in ("weight", "bias"):
+        for name in list(weights.each(f"{UP}.{part}")):
+            value = weights[name]
+            weights.put(name.replace("up_proj", "gate_proj"), value * factor, like=name)
+            weights.put(name, torch.full_like(value, 1.0 if part == "bias" else 0.0))
+    if factor != 1.0:
+        weights.change_each(f"{DOWN}.weight", lambda t: t / factor)
