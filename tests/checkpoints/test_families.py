@@ -185,7 +185,7 @@ def test_half_rotated_heads_and_wide_heads() -> None:
     ("given", "says"),
     [
         ({"expert_count": 8}, "llama.expert_count is 8"),
-        ({"rope.scaling.type": "linear"}, "llama.rope.scaling.type is 'linear'"),
+        ({"rope.scaling.type": "longrope"}, "rope.scaling.type is 'longrope'"),
         ({"attention.value_length": 32}, "keys and values differ in width"),
         ({"block_count": None}, "does not say llama.block_count"),
     ],

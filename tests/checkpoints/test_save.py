@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import shutil
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from workbench.adapters import LoraConfig, attach, detach
-from workbench.checkpoints import load_checkpoint, save_checkpoint, save_events
+from workbench.checkpoints import FORMATS, load_checkpoint, save_checkpoint, save_events
 from workbench.checkpoints import save as saving
 from workbench.core.control import Control
 from workbench.core.errors import FileError, ModelError, WorkbenchError
@@ -149,12 +151,6 @@ def test_what_a_family_cannot_say_is_refused_by_name(tmp_path: Path, changes: Ma
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_format_that_is_only_read_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="GGUF cannot be written") as caught:
-        save_checkpoint(tiny(), None, None, tmp_path / "out", format="gguf")
-    assert "workbench, hf" in caught.value.hint
-
-
 def test_tokenizer_files_of_a_hugging_face_folder(tmp_path: Path) -> None:
     tokenizer = toy_tokenizer(add_bos=True)
     save_checkpoint(tiny(), tokenizer, "{{ x }}", tmp_path / "out", format="hf")
@@ -247,14 +243,63 @@ def test_adapters_must_be_merged_first(tmp_path: Path) -> None:
     assert save_checkpoint(model, None, None, tmp_path / "out").max_abs_logit_difference == 0
 
 
-def test_the_report_tells_when_what_was_written_is_not_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_save_that_did_not_arrive_is_refused_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     changed = load_checkpoint
 
     def damaged(*args: Any, **options: Any) -> Any:
         loaded = changed(*args, **options)
         with torch.no_grad():
-            loaded.model.final_norm.weight *= 2
+            loaded.model.final_norm.weight[3] += 1e-6
         return loaded
 
     monkeypatch.setattr(saving, "load_checkpoint", damaged)
-    assert save_checkpoint(tiny(), None, None, tmp_path / "out").max_abs_logit_difference > 0.01
+    with pytest.raises(ModelError, match=r"was removed: final_norm\.weight reads back as other numbers"):
+        save_checkpoint(tiny(), None, None, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tokenizer_that_did_not_arrive_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = load_checkpoint
+
+    def damaged(*args: Any, **options: Any) -> Any:
+        loaded = changed(*args, **options)
+        return dataclasses.replace(loaded, tokenizer=ByteTokenizer())
+
+    monkeypatch.setattr(saving, "load_checkpoint", damaged)
+    with pytest.raises(ModelError, match="its tokenizer reads .Hello, world!"):
+        save_checkpoint(tiny(), toy_tokenizer(), None, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- types and room ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", ["workbench", "hf"])
+def test_a_model_is_stored_in_another_precision(tmp_path: Path, format: str) -> None:
+    model = tiny()
+    report = save_checkpoint(model, None, None, tmp_path / "out", format=format, type="bf16")
+    assert (report.type, report.exact, report.nbytes) == ("bf16", False, 2 * sum(p.numel() for p in model.parameters()))
+    assert 0 < report.max_abs_logit_difference < 0.1
+    again = load_checkpoint(tmp_path / "out", dtype=None).model
+    assert again.dtype == torch.bfloat16
+    assert torch.equal(again.final_norm.weight, model.final_norm.weight.bfloat16())
+    wide = save_checkpoint(again, None, None, tmp_path / "wide", format=format, type="f32")
+    assert (wide.exact, wide.max_abs_logit_difference) == (True, 0)
+
+
+@pytest.mark.parametrize("format", ["workbench", "hf", "gguf"])
+def test_numbers_too_large_for_half_precision_are_refused(tmp_path: Path, format: str) -> None:
+    model = tiny()
+    with torch.no_grad():
+        model.blocks[0].mlp.up_proj.weight[1, 2] = 1e6
+    with pytest.raises(ModelError, match="holds 1e\\+06, more than float16 can express"):
+        save_checkpoint(model, None, None, tmp_path / f"out{FORMATS[format].make().suffix}", format=format, type="f16")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_without_room_is_told_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 1000, 1000))  # type: ignore[attr-defined]
+    with pytest.raises(FileError, match=r"out takes \d+\.\d kB, and 1.0 kB are free in") as caught:
+        save_checkpoint(tiny(), None, None, tmp_path / "new" / "out")
+    assert "Free some space" in caught.value.hint
+    assert list(tmp_path.iterdir()) == []

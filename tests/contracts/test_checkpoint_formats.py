@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,24 +65,56 @@ def test_junk_is_refused_with_a_sentence(format: str, tmp_path: Path) -> None:
         assert caught.value.hint
 
 
+def place_of(name: str, folder: Path) -> Path:
+    """A name in `folder` that a checkpoint of that format may have."""
+    return folder / f"out{FORMATS[name].make().suffix}"
+
+
 @pytest.mark.parametrize("name", savable())
 def test_what_is_saved_is_recognised_by_that_format_alone_and_equal(name: str, tmp_path: Path) -> None:
-    model = build_model(ModelConfig(**SIZES), seed=1)
-    report = save_checkpoint(model, None, None, tmp_path / "out", format=name)
-    assert report.max_abs_logit_difference == 0
-    assert find_format(tmp_path / "out") == (name, tmp_path / "out")
-    assert [e.name for e in FORMATS if e.make().recognises(tmp_path / "out")] == [name]
-    again = load_checkpoint(tmp_path / "out").model.state_dict()
+    model, place = build_model(ModelConfig(**SIZES), seed=1), place_of(name, tmp_path)
+    report = save_checkpoint(model, None, None, place, format=name)
+    assert (report.max_abs_logit_difference, report.exact, report.type) == (0, True, "f32")
+    assert (place.is_file(), place.is_dir()) == (FORMATS[name].make().single_file, not FORMATS[name].make().single_file)
+    assert find_format(place) == (name, place)
+    assert [e.name for e in FORMATS if e.make().recognises(place)] == [name]
+    again = load_checkpoint(place).model.state_dict()
     assert all(torch.equal(again[key], value) for key, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize("name", [n for n in FORMATS.names() if n not in savable()])
-def test_a_format_that_cannot_save_says_so(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ModelError):
-        list(FORMATS[name].make().save(Content(build_model(ModelConfig(**SIZES))), tmp_path / "out", None))
+@pytest.mark.parametrize(("name", "type"), [(n, t) for n in savable() for t in FORMATS[n].make().types])
+def test_every_type_of_a_format_reads_back_as_that_rounding(name: str, type: str, tmp_path: Path) -> None:
+    model = build_model(ModelConfig(**{**SIZES, "d_model": 32, "d_ff": 64}), seed=1)
+    report = save_checkpoint(model, None, None, place_of(name, tmp_path), format=name, type=type)
+    assert (report.type, report.exact) == (type, type == "f32")
+    assert 0 <= report.max_abs_logit_difference < 0.2
+    assert (report.max_abs_logit_difference == 0) == report.exact
+    weights = load_checkpoint(place_of(name, tmp_path)).model.embedding.weight
+    assert 0 <= (weights - model.embedding.weight).abs().max() < 1e-2
 
 
-def test_a_format_registered_at_run_time_opens_paths(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", savable())
+def test_a_type_that_a_format_does_not_know_is_refused_before_anything_is_written(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="cannot store weights as 'q2_x'") as caught:
+        save_checkpoint(build_model(ModelConfig(**SIZES)), None, None, place_of(name, tmp_path), format=name, type="q2_x")
+    assert "f32" in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_format_that_cannot_save_says_so(tmp_path: Path) -> None:
+    with unsavable() as name:
+        model = build_model(ModelConfig(**SIZES))
+        with pytest.raises(ModelError, match="Shout cannot be written") as caught:
+            save_checkpoint(model, None, None, tmp_path / "out", format=name)
+        assert "workbench, hf, gguf" in caught.value.hint
+        with pytest.raises(ModelError, match="Nothing can be saved as"):
+            FORMATS[name].make().prepare(Content(model), None)
+
+
+@contextmanager
+def unsavable() -> Iterator[str]:
+    """A format that only opens `.shout` files, while the block runs."""
+
     class Shout(Format):
         def recognises(self, path: Path) -> bool:
             return path.suffix == ".shout"
@@ -91,11 +124,16 @@ def test_a_format_registered_at_run_time_opens_paths(tmp_path: Path) -> None:
 
     FORMATS.register("shout", label="Shout", help="a file for this test.")(Shout)
     try:
+        yield "shout"
+    finally:
+        FORMATS.unregister("shout")
+
+
+def test_a_format_registered_at_run_time_opens_paths(tmp_path: Path) -> None:
+    with unsavable():
         (tmp_path / "a.shout").write_text("!")
         with pytest.raises(ModelError, match="Opened by the new format"):
             load_checkpoint(tmp_path / "a.shout")
-    finally:
-        FORMATS.unregister("shout")
 
 
 def test_a_family_registered_at_run_time_is_a_table_and_two_functions(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from workbench.checkpoints.table import Table
 from workbench.checkpoints.tensors import TensorFile
@@ -74,13 +75,44 @@ class Opened:
     notices: list[str] = field(default_factory=list)
 
 
+PLAIN_TYPES: Mapping[str, torch.dtype] = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+"""How weights can be stored number by number."""
+
+
+def type_name(dtype: torch.dtype) -> str:
+    """The name of storing numbers as `dtype`."""
+    return next((name for name, known in PLAIN_TYPES.items() if known == dtype), str(dtype).removeprefix("torch."))
+
+
 @dataclass(frozen=True)
 class Content:
-    """What is saved."""
+    """What is saved. `type` is how weights are stored, one of the format's `types`; None keeps the model's own."""
 
     model: Transformer
     tokenizer: Tokenizer | None = None
     chat_template: str | None = None
+    type: str | None = None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of weights that are stored number by number."""
+        return self.model.dtype if self.type is None else PLAIN_TYPES[self.type]
+
+
+@dataclass(frozen=True)
+class Writing:
+    """A checkpoint that was decided upon and is not written yet.
+
+    `write(path)` puts it there whole or not at all, yielding the bytes written, step by step; `nbytes` is their sum.
+    `rounded(name, rows)` is what rows of parameter `name` read back as. `type` names how most weights are stored.
+    """
+
+    family: str
+    type: str
+    nbytes: int
+    write: Callable[[Path], Generator[int, None, None]]
+    rounded: Callable[[str, Tensor], Tensor]
+    notices: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -100,6 +132,10 @@ class Format(ABC):
     """One kind of checkpoint."""
 
     can_save = False
+    single_file = False
+    """A checkpoint is one file, whose name ends in `suffix`, rather than a folder."""
+    suffix = ""
+    types: tuple[str, ...] = tuple(PLAIN_TYPES)
 
     @abstractmethod
     def recognises(self, path: Path) -> bool:
@@ -109,9 +145,9 @@ class Format(ABC):
     def open(self, path: Path) -> Opened:
         """Read the headers. Raises `FileError` or `ModelError` for what cannot be used."""
 
-    def save(self, content: Content, path: Path, family: str | None) -> Generator[int, None, None]:
-        """Write `content` to `path` so that it is there whole or not at all, yielding the bytes written, step by step.
-        `family` None: the first that can hold the architecture. Raises `ModelError` when none can."""
+    def prepare(self, content: Content, family: str | None) -> Writing:
+        """Decide how `content` is written; nothing is touched. `family` None: the first that can hold the architecture.
+        Raises `ModelError` when none can."""
         raise ModelError(f"Nothing can be saved as {type(self).__name__}.", hint=f"Choose one of: {', '.join(savable())}.")
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from workbench.checkpoints.families import GGUF_FAMILIES
 from workbench.checkpoints.families.settings import Settings
-from workbench.checkpoints.formats import FORMATS, Format, Opened, Source
+from workbench.checkpoints.formats import FORMATS, Content, Format, Opened, Source, Writing
+from workbench.checkpoints.gguf_export import TYPES, prepare_gguf
 from workbench.checkpoints.gguf_file import GGUFFile
 from workbench.core import layouts
 from workbench.core.errors import FileError, ModelError
@@ -20,6 +21,11 @@ from workbench.tokenizers import chat_template_text, tokenizer_from_gguf
     help="one .gguf file of llama.cpp, weights in any of its quantizations.",
 )
 class GGUFFormat(Format):
+    can_save = True
+    single_file = True
+    suffix = ".gguf"
+    types = tuple(TYPES)
+
     def recognises(self, path: Path) -> bool:
         return layouts.LAYOUTS["gguf"](path)
 
@@ -30,6 +36,9 @@ class GGUFFormat(Format):
         except BaseException:
             file.close()
             raise
+
+    def prepare(self, content: Content, family: str | None) -> Writing:
+        return prepare_gguf(content, family)
 
 
 def _open(path: Path, file: GGUFFile) -> Opened:
@@ -47,9 +56,10 @@ def _open(path: Path, file: GGUFFile) -> Opened:
             hint=f"Known GGUF architectures: {', '.join(GGUF_FAMILIES.names())}.",
         )
     family = GGUF_FAMILIES[architecture].make()
-    settings = Settings(metadata, path.name, tensors=file.infos, prefix=f"{architecture}.")
+    # Tensors that the table drops are settings, or nothing.
+    extras = {name: file.rows(name, slice(None)) for name in file.infos if name in family.table and family.table[name] is None}
+    settings = Settings(metadata, path.name, tensors=file.infos, prefix=f"{architecture}.", extras=extras)
     fields = family.read(settings)
-    _check_frequencies(file)
     nbytes = sum(info.nbytes for info in file.infos.values())
     return Opened(
         source=Source(path, "gguf", architecture, nbytes, path.stem),
@@ -62,13 +72,3 @@ def _open(path: Path, file: GGUFFile) -> Opened:
         chat_template=chat_template_text(metadata),
         notices=settings.notices,
     )
-
-
-def _check_frequencies(file: GGUFFile) -> None:
-    """`rope_freqs` holds divisors of the rotary frequencies (Llama 3's scaling); all ones change nothing."""
-    if "rope_freqs.weight" in file.infos and bool((file.rows("rope_freqs.weight", slice(None)) != 1).any()):
-        raise ModelError(
-            f"{file.file.path.name} scales its RoPE frequencies (rope_freqs.weight), which is not supported.",
-            hint="Only models without RoPE scaling can be opened so far.",
-        )
-

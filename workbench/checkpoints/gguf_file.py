@@ -68,9 +68,7 @@ class _Cursor:
         number: int = self.number("<Q", what)
         room = len(self.file) - self.at
         if number * least > room:
-            raise FileError(
-                f"{self.file.path.name} is damaged: it claims {number} {what}, but only {room} bytes follow.", hint=_DOWNLOAD
-            )
+            raise FileError(f"{self.file.path.name} is damaged: it claims {number} {what}, but only {room} bytes follow.", hint=_DOWNLOAD)
         return number
 
     def value(self, kind: int, key: str) -> Any:

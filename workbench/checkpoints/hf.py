@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from workbench.checkpoints.families import HF_FAMILIES
+from workbench.checkpoints.families import HF_ALIASES, HF_FAMILIES
 from workbench.checkpoints.families.settings import Settings
-from workbench.checkpoints.formats import FORMATS, Content, Format, Opened, Source, foreign, pickle_error
-from workbench.checkpoints.hf_export import save_folder
+from workbench.checkpoints.formats import FORMATS, Content, Format, Opened, Source, Writing, foreign, pickle_error
+from workbench.checkpoints.hf_export import prepare_folder
 from workbench.checkpoints.safetensors_file import SafetensorsFile, Shards
 from workbench.core import layouts
 from workbench.core.errors import FileError, ModelError
@@ -33,6 +32,7 @@ class HFFormat(Format):
     def open(self, path: Path) -> Opened:
         config = read_table(path / "config.json")
         kind = config.get("model_type")
+        kind = HF_ALIASES.get(kind, kind) if isinstance(kind, str) else kind
         if not isinstance(kind, str) or kind not in HF_FAMILIES:
             raise ModelError(
                 f"{path.name} is of the model type {kind!r}, which is not known.",
@@ -70,8 +70,8 @@ class HFFormat(Format):
             notices=settings.notices,
         )
 
-    def save(self, content: Content, path: Path, family: str | None) -> Generator[int, None, None]:
-        yield from save_folder(content, path, family)
+    def prepare(self, content: Content, family: str | None) -> Writing:
+        return prepare_folder(content, family)
 
 
 def read_table(path: Path) -> dict[str, Any]:

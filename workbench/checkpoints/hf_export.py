@@ -8,34 +8,44 @@ from pathlib import Path
 from typing import Any
 
 from workbench.checkpoints.families import HF_FAMILIES
+from workbench.checkpoints.families.rope import without_ntk
 from workbench.checkpoints.fitting import fitting_family
-from workbench.checkpoints.formats import Content
+from workbench.checkpoints.formats import Content, Writing, type_name
 from workbench.checkpoints.load import parameters_of
-from workbench.checkpoints.safetensors_file import write_safetensors
+from workbench.checkpoints.safetensors_file import stored_as, write_safetensors
 from workbench.checkpoints.table import outgoing
 from workbench.core.store import atomic_folder, write_text
 from workbench.tokenizers import BpeTokenizer, RustTokenizer, Tokenizer
 from workbench.tokenizers.rust import rust_from_spec
 
+_NO_TOKENIZER = "The tokenizer has no form that other programs read (it works on bytes), so the folder has none."
 _HINT = "Save it as a workbench checkpoint, which keeps every architecture."
 
 
-def save_folder(content: Content, path: Path, wanted: str | None) -> Generator[int, None, None]:
+def prepare_folder(content: Content, wanted: str | None) -> Writing:
     """config.json, model.safetensors, and the tokenizer's files where there is a tokenizer that has them."""
-    model = content.model
-    name, family = fitting_family(HF_FAMILIES, model.config, wanted, who="Hugging Face's", hint=_HINT)
+    model, dtype = content.model, content.dtype
+    config = without_ntk(model.config)
+    name, family = fitting_family(HF_FAMILIES, config, wanted, who="Hugging Face's", hint=_HINT)
     assert family.write is not None
     settings = {
         "architectures": [family.architecture],
         "model_type": name,
-        "dtype": str(model.dtype).removeprefix("torch."),
-        **family.write(model.config),
+        "dtype": str(dtype).removeprefix("torch."),
+        **family.write(config),
         **_ends(content.tokenizer),
     }
-    with atomic_folder(path) as folder:
-        yield from write_safetensors(folder / "model.safetensors", outgoing(family.table, model.config, parameters_of(model)))
-        _write_json(folder / "config.json", settings)
-        _write_tokenizer(folder, content.tokenizer, content.chat_template, model.config.max_positions)
+    tensors = [stored_as(tensor, dtype) for tensor in outgoing(family.table, config, parameters_of(model))]
+    pipeline = _pipeline(content.tokenizer)
+
+    def write(path: Path) -> Generator[int, None, None]:
+        with atomic_folder(path) as folder:
+            yield from write_safetensors(folder / "model.safetensors", tensors)
+            _write_json(folder / "config.json", settings)
+            _write_tokenizer(folder, content, pipeline)
+
+    notices = (_NO_TOKENIZER,) if content.tokenizer is not None and pipeline is None else ()
+    return Writing(name, type_name(dtype), sum(t.nbytes for t in tensors), write, lambda _, rows: rows.to(dtype), notices)
 
 
 def _ends(tokenizer: Tokenizer | None) -> dict[str, Any]:
@@ -50,17 +60,17 @@ def _ends(tokenizer: Tokenizer | None) -> dict[str, Any]:
     }
 
 
-def _write_tokenizer(folder: Path, tokenizer: Tokenizer | None, template: str | None, context: int) -> None:
-    if template is not None:
-        write_text(folder / "chat_template.jinja", template)
-    pipeline = _pipeline(tokenizer)
+def _write_tokenizer(folder: Path, content: Content, pipeline: Mapping[str, Any] | None) -> None:
+    tokenizer = content.tokenizer
+    if content.chat_template is not None:
+        write_text(folder / "chat_template.jinja", content.chat_template)
     if tokenizer is None or pipeline is None:
         return
     _write_json(folder / "tokenizer.json", pipeline)
     named = {"bos_token": tokenizer.bos_id, "eos_token": next(iter(tokenizer.eos_ids), None), "pad_token": tokenizer.pad_id}
     about = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": context,
+        "model_max_length": content.model.config.max_positions,
         "clean_up_tokenization_spaces": False,
         **{key: tokenizer.token_text(id) for key, id in named.items() if id is not None},
     }

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from workbench.checkpoints.tensors import MappedFile, Rows, TensorInfo, to_tensor
-from workbench.core.errors import FileError
+from workbench.core.errors import FileError, ModelError
 
 _DOWNLOAD = "Download or copy the file again."
 _HEADER_LIMIT = 100_000_000  # the format's own bound
@@ -168,6 +168,24 @@ class Outgoing:
     @property
     def nbytes(self) -> int:
         return prod(self.shape) * self.dtype.itemsize
+
+
+def stored_as(tensor: Outgoing, dtype: torch.dtype) -> Outgoing:
+    """`tensor`, rounded to `dtype` when its turn comes (see `rounded`)."""
+    if tensor.dtype == dtype:
+        return tensor
+    return Outgoing(tensor.name, tensor.shape, dtype, lambda: rounded(tensor.make().detach(), dtype, tensor.name))
+
+
+def rounded(values: Tensor, dtype: torch.dtype, name: str) -> Tensor:
+    """`values` as `dtype`. Raises `ModelError` when one is too large for it."""
+    found = values.to(dtype)
+    if dtype == torch.float16 and not bool(torch.isfinite(found).all()) and bool(torch.isfinite(values).all()):
+        raise ModelError(
+            f"{name} holds {values.abs().max().item():g}, more than float16 can express ({torch.finfo(dtype).max:g}).",
+            hint="Store the weights as bf16 or f32.",
+        )
+    return found
 
 
 def write_safetensors(path: Path, tensors: Sequence[Outgoing]) -> Iterator[int]:

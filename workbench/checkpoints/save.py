@@ -1,33 +1,48 @@
-"""From a model in memory to a folder, and the proof that it arrived."""
+"""From a model in memory to a file or folder, and the proof that it arrived."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from workbench.checkpoints.formats import FORMATS, Content, find_format, savable
+from workbench.checkpoints.formats import FORMATS, Content, Format, Writing, find_format, savable
 from workbench.checkpoints.load import expected_shapes, load_checkpoint, parameters_of
 from workbench.core.control import Control
 from workbench.core.errors import FileError, ModelError, WorkbenchError
-from workbench.core.events import Event, Progress
+from workbench.core.events import Event, Notice, Progress
+from workbench.core.format import bytes_text
 from workbench.model import Transformer
 from workbench.tokenizers import Tokenizer
 
 _PROBE_TOKENS = 32
+_PROBE_NUMBERS = 1 << 22
+"""Numbers of a parameter that are compared at once."""
+_PROBE_TEXTS = (
+    "Hello, world! It's 2024 and they'll pay $3.14 (or 12345 ¥).", "  two  spaces,\ttab\n\nlines \r\n", "naïve café Ünïcödé — „so“",
+    "日本語のテキスト 한국어 русский язык", "🙂👩‍👩‍👧 x² ½", "def f(x):\n    return x**2  # comment", "DON'T shout",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class SaveReport:
-    """What was written. `max_abs_logit_difference` compares the saved model with what reading the files back gives."""
+    """What was written. `max_abs_logit_difference` compares the saved model with what reading the files back gives.
+
+    `type` is how the weights are stored. `exact`: every weight reads back as the number it was; otherwise each was proven to
+    be that number rounded to `type`, and the difference is what the rounding costs.
+    """
 
     path: Path
     format: str
     family: str
     nbytes: int
     max_abs_logit_difference: float
+    type: str = ""
+    exact: bool = True
+    notices: tuple[str, ...] = ()
 
 
 def save_checkpoint(
@@ -39,9 +54,10 @@ def save_checkpoint(
     family: str | None = None,
     overwrite: bool = False,
     control: Control | None = None,
+    type: str | None = None,
 ) -> SaveReport:
-    """Write a checkpoint folder and read it back. See `save_events`; `WorkbenchError` when `control` stopped it."""
-    events = save_events(model, tokenizer, chat_template, path, format, family, overwrite, control)
+    """Write a checkpoint and read it back. See `save_events`; `WorkbenchError` when `control` stopped it."""
+    events = save_events(model, tokenizer, chat_template, path, format, family, overwrite, control, type)
     while True:
         try:
             next(events)
@@ -61,25 +77,33 @@ def save_events(
     family: str | None = None,
     overwrite: bool = False,
     control: Control | None = None,
+    type: str | None = None,
 ) -> Generator[Event, None, SaveReport | None]:
-    """Write `model` in its own dtype as `format` ("workbench" keeps everything; "hf" for other programs), yielding `Progress`.
+    """Write `model` as `format` ("workbench" keeps everything; "hf" and "gguf" for other programs), yielding `Progress`.
 
-    The folder appears whole or not at all; then it is read back (a second model in memory) and compared. `family` names
-    the Hugging Face model type; None finds one. An existing checkpoint is replaced only with `overwrite`, anything else
-    never. Returns None when `control` stopped it. Raises `ModelError` for a model that the family cannot express or that
-    carries adapters, `FileError` when the place is taken or cannot be written.
+    `type` is how weights are stored (one of the format's `types`); None keeps the model's own. The checkpoint appears whole
+    or not at all; then it is read back (a second model in memory) and every weight compared with what rounding to `type`
+    gives. `family` names the kind of model in that format; None finds one. An existing checkpoint is replaced only with
+    `overwrite`, anything else never. Returns None when `control` stopped it. Raises `ModelError` for a model that the family
+    cannot express, that carries adapters, or that did not arrive (nothing is left then); `FileError` when the place is
+    taken, too small, or cannot be written.
     """
     control = control or Control()
     place = Path(path).expanduser()
     kind = FORMATS[format].make()
     if not kind.can_save:
         raise ModelError(f"{FORMATS[format].label} cannot be written.", hint=f"Choose one of: {', '.join(savable())}.")
-    _check_place(place, overwrite)
+    if type is not None and type not in kind.types:
+        raise ModelError(f"{FORMATS[format].label} cannot store weights as {type!r}.", hint=f"Choose one of: {', '.join(kind.types)}.")
+    _check_place(place, kind, overwrite)
     _check_plain(model)
-    total = sum(p.nbytes for p in parameters_of(model).values())
-    done = 0
+    writing = kind.prepare(Content(model, tokenizer, chat_template, type), family)
+    _check_room(place, writing.nbytes)
+    for message in writing.notices:
+        yield Notice(message=message, level="warning")
+    total, done = writing.nbytes, 0
     yield Progress(message=f"Saving {place.name}", done=0, total=total, unit="B")
-    steps = kind.save(Content(model, tokenizer, chat_template), place, family)
+    steps = writing.write(place)
     try:
         for nbytes in steps:
             done += nbytes
@@ -89,30 +113,84 @@ def save_events(
     finally:
         steps.close()  # an unfinished save removes what it wrote
     yield Progress(message=f"Checking {place.name}", done=total, total=total, unit="B")
+    try:
+        return _proven(model, tokenizer, place, format, writing)
+    except ModelError:
+        shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+        raise
+
+
+def _proven(model: Transformer, tokenizer: Tokenizer | None, place: Path, format: str, writing: Writing) -> SaveReport:
+    """Read back what was written and hold it against `model`. Raises `ModelError` when it is not the same."""
     again = load_checkpoint(place, device=model.device, dtype=model.dtype)
-    return SaveReport(place, format, again.source.family, again.source.nbytes, logit_difference(model, again.model))
+    exact, found = True, parameters_of(again.model)
+    for name, parameter in parameters_of(model).items():
+        step = max(1, _PROBE_NUMBERS * len(parameter) // parameter.numel())
+        for start in range(0, len(parameter), step):
+            ours = parameter[start : start + step]
+            wanted = writing.rounded(name, ours).to(ours.dtype)
+            exact = exact and torch.equal(wanted, ours)
+            if not torch.equal(found[name][start : start + step], wanted):
+                raise _not_arrived(place, f"{name} reads back as other numbers than were written")
+    if tokenizer is not None and again.tokenizer is not None:
+        for text in (*_PROBE_TEXTS, "".join(tokenizer.special)[:1000]):
+            if tokenizer.encode(text, special=True) != again.tokenizer.encode(text, special=True):
+                raise _not_arrived(place, f"its tokenizer reads {text[:40]!r} as other tokens")
+    difference = logit_difference(model, again.model)
+    return SaveReport(place, format, again.source.family, again.source.nbytes, difference, writing.type, exact, writing.notices)
+
+
+def _not_arrived(place: Path, what: str) -> ModelError:
+    return ModelError(
+        f"{place.name} is not the model that was saved, and was removed: {what}.",
+        hint="This is a fault of the program or of the disk; save as a workbench checkpoint, and report it.",
+    )
 
 
 def logit_difference(one: Transformer, other: Transformer) -> float:
     """max |Δ logit| of two models of one vocabulary on the same random tokens."""
-    config = one.config
+    length = min(_PROBE_TOKENS, one.config.max_positions, other.config.max_positions)
     draw = torch.Generator().manual_seed(0)
-    ids = torch.randint(config.vocab_size, (1, min(_PROBE_TOKENS, config.max_positions)), generator=draw).to(one.device)
+    ids = torch.randint(one.config.vocab_size, (1, length), generator=draw).to(one.device)
     with torch.no_grad():
         return float((one(ids).float() - other(ids.to(other.device)).float().to(one.device)).abs().max())
 
 
-def _check_place(path: Path, overwrite: bool) -> None:
-    if path.is_file():
-        raise FileError(f"{path} is a file; a checkpoint is a folder.", hint="Choose another name.")
-    if not path.is_dir() or not any(path.iterdir()):
-        return
-    try:
-        find_format(path)
-    except FileError:
-        raise FileError(f"{path} holds something else than a checkpoint.", hint="Choose a new or an empty folder.") from None
+def _check_place(path: Path, kind: Format, overwrite: bool) -> None:
+    """The place is free, or holds a checkpoint that may be replaced."""
+    if kind.single_file:
+        if path.is_dir():
+            raise FileError(
+                f"{path} is a folder; this kind of checkpoint is a single file.", hint=f"Add a name such as model{kind.suffix}."
+            )
+        if path.suffix.lower() != kind.suffix:
+            raise FileError(f"The file name {path.name} does not end in {kind.suffix}.", hint=f"Name it {path.name}{kind.suffix}.")
+        if not path.exists():
+            return
+        if not kind.recognises(path):
+            raise FileError(f"{path} is a file of another kind.", hint="Choose another name.")
+    else:
+        if path.is_file():
+            raise FileError(f"{path} is a file; this kind of checkpoint is a folder.", hint="Choose another name.")
+        if not path.is_dir() or not any(path.iterdir()):
+            return
+        try:
+            find_format(path)
+        except FileError:
+            raise FileError(f"{path} holds something else than a checkpoint.", hint="Choose a new or an empty folder.") from None
     if not overwrite:
-        raise FileError(f"{path} holds a checkpoint already.", hint="Choose another folder, or allow it to be replaced.")
+        raise FileError(f"{path} holds a checkpoint already.", hint="Choose another place, or allow it to be replaced.")
+
+
+def _check_room(path: Path, nbytes: int) -> None:
+    """The disk has room for it; what is replaced is kept until the new one is whole."""
+    place = next(folder for folder in (path.absolute().parent, *path.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    if free < nbytes:
+        raise FileError(
+            f"{path.name} takes {bytes_text(nbytes)}, and {bytes_text(free)} are free in {place}.",
+            hint="Free some space, choose another disk, or store the weights in a smaller type.",
+        )
 
 
 def _check_plain(model: Transformer) -> None:

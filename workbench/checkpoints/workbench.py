@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from workbench import __version__
-from workbench.checkpoints.formats import FORMATS, Content, Format, Opened, Source
+from workbench.checkpoints.formats import FORMATS, Content, Format, Opened, Source, Writing, type_name
 from workbench.checkpoints.load import parameters_of
-from workbench.checkpoints.safetensors_file import Outgoing, SafetensorsFile, write_safetensors
+from workbench.checkpoints.safetensors_file import Outgoing, SafetensorsFile, stored_as, write_safetensors
 from workbench.core import layouts
 from workbench.core.errors import FileError
 from workbench.core.fields import to_dict
@@ -64,15 +64,19 @@ class WorkbenchFormat(Format):
             chat_template=template if isinstance(template, str) else None,
         )
 
-    def save(self, content: Content, path: Path, family: str | None) -> Generator[int, None, None]:
-        model = content.model
-        with atomic_folder(path) as folder:
-            tensors = [Outgoing(name, tuple(p.shape), p.dtype, p.detach) for name, p in parameters_of(model).items()]
-            yield from write_safetensors(folder / WEIGHTS, tensors)
-            if content.tokenizer is not None:
-                write_json(folder / TOKENIZER, content.tokenizer.to_json(), kind=TOKENIZER_KIND, version=TOKENIZER_VERSION)
-            about = {"program": __version__, "model": to_dict(model.config), "chat_template": content.chat_template}
-            write_json(folder / CONFIG, about, kind=KIND, version=VERSION)
+    def prepare(self, content: Content, family: str | None) -> Writing:
+        dtype = content.dtype
+        tensors = [stored_as(Outgoing(n, tuple(p.shape), p.dtype, p.detach), dtype) for n, p in parameters_of(content.model).items()]
+
+        def write(path: Path) -> Generator[int, None, None]:
+            with atomic_folder(path) as folder:
+                yield from write_safetensors(folder / WEIGHTS, tensors)
+                if content.tokenizer is not None:
+                    write_json(folder / TOKENIZER, content.tokenizer.to_json(), kind=TOKENIZER_KIND, version=TOKENIZER_VERSION)
+                about = {"program": __version__, "model": to_dict(content.model.config), "chat_template": content.chat_template}
+                write_json(folder / CONFIG, about, kind=KIND, version=VERSION)
+
+        return Writing("workbench", type_name(dtype), sum(t.nbytes for t in tensors), write, lambda name, rows: rows.to(dtype))
 
 
 def read_tokenizer(folder: Path) -> Tokenizer | None:

@@ -8,11 +8,15 @@ from typing import Any
 from workbench.core.errors import ModelError
 from workbench.tokenizers.base import AddedToken, Tokenizer
 from workbench.tokenizers.bpe import bpe_tokenizer
+from workbench.tokenizers.byte_level import ByteTokenizer
 from workbench.tokenizers.patterns import WHOLE_PIECES_FIRST, pattern_of
 from workbench.tokenizers.rust import RustTokenizer, sentencepiece_pipeline
-from workbench.tokenizers.spec import BpeSpec
+from workbench.tokenizers.spec import BpeSpec, letters_of
 
-_NORMAL, _UNKNOWN, _CONTROL, _USER, _UNUSED, _BYTE = 1, 2, 3, 4, 5, 6
+NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
+"""Types of tokens."""
+NEVER_MERGED = "ÿ ÿ"
+"""The only merge of a tokenizer that works on bytes: llama.cpp demands one, and 0xFF never occurs in UTF-8."""
 
 
 def tokenizer_from_gguf(fields: Mapping[str, Any]) -> Tokenizer | None:
@@ -42,7 +46,7 @@ def _tokens(fields: Mapping[str, Any]) -> tuple[Sequence[str], Sequence[int]]:
     tokens = fields.get("tokenizer.ggml.tokens")
     if not tokens:
         raise ModelError("The file names a tokenizer but holds no tokens.", hint="The file is incomplete; download it again.")
-    types = fields.get("tokenizer.ggml.token_type") or [_NORMAL] * len(tokens)
+    types = fields.get("tokenizer.ggml.token_type") or [NORMAL] * len(tokens)
     if len(types) != len(tokens):
         raise ModelError(f"The file has {len(tokens)} tokens but {len(types)} token types.", hint="The file is damaged; download it again.")
     return tokens, types
@@ -50,9 +54,9 @@ def _tokens(fields: Mapping[str, Any]) -> tuple[Sequence[str], Sequence[int]]:
 
 def _added(tokens: Sequence[str], types: Sequence[int]) -> tuple[AddedToken, ...]:
     return tuple(
-        AddedToken(id, text, special=type != _USER)
+        AddedToken(id, text, special=type != USER)
         for id, (text, type) in enumerate(zip(tokens, types, strict=True))
-        if type in (_CONTROL, _USER, _UNKNOWN) and text
+        if type in (CONTROL, USER, UNKNOWN) and text
     )
 
 
@@ -67,8 +71,25 @@ def _ends(fields: Mapping[str, Any], size: int) -> dict[str, Any]:
     return {"bos_id": id_of("bos"), "eos_ids": tuple(i for i in ends if i is not None), "pad_id": id_of("padding")}
 
 
+def byte_level_tokens(tokenizer: ByteTokenizer) -> dict[str, Any]:
+    """The tokens of the byte tokenizer and their types, as metadata."""
+    names = {id: name for name, id in tokenizer.special.items()}
+    tokens = [names.get(id) or letters_of(tokenizer.token_bytes(id)) for id in range(tokenizer.vocab_size)]
+    return {"tokens": tokens, "token_type": [CONTROL if id in names else NORMAL for id in range(tokenizer.vocab_size)]}
+
+
+def _works_on_bytes(tokens: Sequence[str], types: Sequence[int]) -> bool:
+    """Whether this is our byte tokenizer, with unused tokens after it or not."""
+    plain = byte_level_tokens(ByteTokenizer())
+    size = len(plain["tokens"])
+    same = list(tokens[:size]) == plain["tokens"] and list(types[:size]) == plain["token_type"]
+    return same and all(type == UNUSED for type in types[size:])
+
+
 def _bpe(fields: Mapping[str, Any]) -> Tokenizer:
     tokens, types = _tokens(fields)
+    if list(fields.get("tokenizer.ggml.merges") or ()) == [NEVER_MERGED] and _works_on_bytes(tokens, types):
+        return ByteTokenizer()
     pre = fields.get("tokenizer.ggml.pre")
     notes = []
     if pre in (None, "", "default"):
@@ -80,7 +101,7 @@ def _bpe(fields: Mapping[str, Any]) -> Tokenizer:
     merges = fields.get("tokenizer.ggml.merges") or ()
     spec = BpeSpec(
         name=f"bpe/{pre}",
-        tokens=tuple(t if type == _NORMAL else "" for t, type in zip(tokens, types, strict=True)),
+        tokens=tuple(t if type == NORMAL else "" for t, type in zip(tokens, types, strict=True)),
         merges=tuple(merges),
         pattern=pattern_of(str(pre)),
         added=_added(tokens, types),
@@ -100,7 +121,7 @@ def _sentencepiece(fields: Mapping[str, Any]) -> Tokenizer:
             f"The file has {len(tokens)} tokens but {len(scores or ())} scores.", hint="The file is damaged; download it again."
         )
     added = _added(tokens, types)
-    unused = {id for id, type in enumerate(types) if type == _UNUSED}
+    unused = {id for id, type in enumerate(types) if type == UNUSED}
     plain = [("" if id in unused else token) for id, token in enumerate(tokens)]
     pipeline = sentencepiece_pipeline(plain, scores, added, bool(fields.get("tokenizer.ggml.add_space_prefix", True)))
     return RustTokenizer(

@@ -14,7 +14,8 @@ from workbench.core.errors import ModelError
 from workbench.tokenizers.base import AddedToken, Place, TableTokenizer, chunks, without_surrogates
 from workbench.tokenizers.spec import BpeSpec, bytes_of
 
-_BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+"""How vocabularies on characters write a token that stands for one byte."""
 
 
 class RustTokenizer(TableTokenizer):
@@ -61,7 +62,7 @@ class RustTokenizer(TableTokenizer):
         for token, id in vocab.items():
             if id in own:
                 continue
-            byte = _BYTE_TOKEN.fullmatch(token)
+            byte = BYTE_TOKEN.fullmatch(token)
             if self._byte_level:
                 table[id] = bytes_of(token)
             else:

@@ -7,41 +7,56 @@ the one of Hugging Face's files, so that adapters fit whichever file the base ca
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from workbench.checkpoints.families.base import GGUF_FAMILIES, Family
+from workbench.checkpoints.families.base import GGUF_FAMILIES, Family, epsilon_of
+from workbench.checkpoints.families.gguf_rope import DIVISORS, read_rope, write_divisors, write_rope
 from workbench.checkpoints.families.settings import Settings
 from workbench.checkpoints.table import Table, Take, pair_order
 from workbench.core.errors import ModelError
+from workbench.model import ModelConfig
 
-QWEN_TABLE: Table = {
+_ATTENTION, _MLP, _NORMS = "blocks.{n}.attention.", "blocks.{n}.mlp.", "blocks.{n}.residual."
+_PLAIN: Table = {
     "token_embd.weight": "embedding.weight",
-    "blk.{n}.attn_norm.weight": "blocks.{n}.residual.attention_norm.weight",
-    "blk.{n}.attn_q.{p}": "blocks.{n}.attention.q_proj.{p}",
-    "blk.{n}.attn_k.{p}": "blocks.{n}.attention.k_proj.{p}",
-    "blk.{n}.attn_v.{p}": "blocks.{n}.attention.v_proj.{p}",
-    "blk.{n}.attn_output.{p}": "blocks.{n}.attention.o_proj.{p}",
-    "blk.{n}.attn_q_norm.weight": "blocks.{n}.attention.q_norm.weight",
-    "blk.{n}.attn_k_norm.weight": "blocks.{n}.attention.k_norm.weight",
-    "blk.{n}.ffn_norm.weight": "blocks.{n}.residual.mlp_norm.weight",
-    "blk.{n}.ffn_gate.{p}": "blocks.{n}.mlp.gate_proj.{p}",
-    "blk.{n}.ffn_up.{p}": "blocks.{n}.mlp.up_proj.{p}",
-    "blk.{n}.ffn_down.{p}": "blocks.{n}.mlp.down_proj.{p}",
+    "blk.{n}.attn_norm.weight": _NORMS + "attention_norm.weight",
+    "blk.{n}.ffn_norm.weight": _NORMS + "mlp_norm.weight",
     "output_norm.weight": "final_norm.weight",
     "output.weight": "lm_head.weight",
-    "rope_freqs.weight": None,  # all ones, or the file is refused (see `_read`)
 }
+"""Each table has the tensors that llama.cpp looks for under its architecture; it refuses files with others."""
 LLAMA_TABLE: Table = {
-    **QWEN_TABLE,
-    "blk.{n}.attn_q.{p}": Take(("blocks.{n}.attention.q_proj.{p}",), order=pair_order(lambda config: config.n_heads)),
-    "blk.{n}.attn_k.{p}": Take(("blocks.{n}.attention.k_proj.{p}",), order=pair_order(lambda config: config.kv_heads)),
+    **_PLAIN,
+    "blk.{n}.attn_q.{p}": Take((_ATTENTION + "q_proj.{p}",), order=pair_order(lambda config: config.n_heads)),
+    "blk.{n}.attn_k.{p}": Take((_ATTENTION + "k_proj.{p}",), order=pair_order(lambda config: config.kv_heads)),
+    "blk.{n}.attn_v.{p}": _ATTENTION + "v_proj.{p}",
+    "blk.{n}.attn_output.{p}": _ATTENTION + "o_proj.{p}",
+    "blk.{n}.ffn_gate.{p}": _MLP + "gate_proj.{p}",
+    "blk.{n}.ffn_up.{p}": _MLP + "up_proj.{p}",
+    "blk.{n}.ffn_down.{p}": _MLP + "down_proj.{p}",
+    DIVISORS: None,  # a setting, see `gguf_rope`
+}
+QWEN2_TABLE: Table = {
+    **_PLAIN,
+    "blk.{n}.attn_q.{p}": _ATTENTION + "q_proj.{p}",
+    "blk.{n}.attn_k.{p}": _ATTENTION + "k_proj.{p}",
+    "blk.{n}.attn_v.{p}": _ATTENTION + "v_proj.{p}",
+    "blk.{n}.attn_output.weight": _ATTENTION + "o_proj.weight",
+    "blk.{n}.ffn_gate.weight": _MLP + "gate_proj.weight",
+    "blk.{n}.ffn_up.weight": _MLP + "up_proj.weight",
+    "blk.{n}.ffn_down.weight": _MLP + "down_proj.weight",
+}
+QWEN3_TABLE: Table = {
+    **QWEN2_TABLE,
+    "blk.{n}.attn_q_norm.weight": _ATTENTION + "q_norm.weight",
+    "blk.{n}.attn_k_norm.weight": _ATTENTION + "k_norm.weight",
 }
 
 
-def _read(settings: Settings) -> Mapping[str, Any]:
+def _read(settings: Settings, **specific: Any) -> Mapping[str, Any]:
+    """What the three have in common; `specific` fields of `ModelConfig` replace what the tensors say."""
     settings.refuse("expert_count", (0,))
-    settings.refuse("rope.scaling.type", ("none",))
-    settings.refuse("rope.scale_linear", (1.0,))
     settings.refuse("attn_logit_softcapping", (0.0,))
     tensors = settings.tensors
     if "token_embd.weight" not in tensors:
@@ -61,12 +76,7 @@ def _read(settings: Settings) -> Mapping[str, Any]:
         "head_dim": None if head_width * heads == width else head_width,
         "d_ff": settings.integer("feed_forward_length"),
         "max_positions": settings.integer("context_length"),
-        "position": {
-            "kind": "rope",
-            "base": settings.number("rope.freq_base", default=10000.0),
-            "style": "half",
-            "rotary_fraction": rotary / head_width if head_width else 1.0,
-        },
+        "position": read_rope(settings, rotary / head_width if head_width else 1.0, head_width),
         "norm": {"kind": "rmsnorm", "eps": settings.number("attention.layer_norm_rms_epsilon", default=1e-5)},
         "residual": "pre",
         "mlp": "swiglu",
@@ -76,21 +86,43 @@ def _read(settings: Settings) -> Mapping[str, Any]:
         "attention_out_bias": "blk.0.attn_output.bias" in tensors,
         "mlp_bias": "blk.0.ffn_up.bias" in tensors,
         "sliding_window": settings.integer("attention.sliding_window", default=0) or None,
+        **specific,
     }
 
 
-@GGUF_FAMILIES.register(
-    "llama", label="LLaMA", help="LLaMA, Mistral and SmolLM conversions without RoPE scaling.", source="github.com/ggml-org/llama.cpp"
-)
-def llama() -> Family:
-    return Family(LLAMA_TABLE, _read)
+def write(config: ModelConfig) -> dict[str, Any]:
+    """What llama.cpp reads of such a model. A rotated part of a head or a window is not among it: `dimension_count` must be the
+    head's width, and no architecture here looks at `attention.sliding_window`."""
+    return {
+        "vocab_size": config.vocab_size,
+        "context_length": config.max_positions,
+        "embedding_length": config.d_model,
+        "block_count": config.n_layers,
+        "feed_forward_length": config.hidden,
+        "attention.head_count": config.n_heads,
+        "attention.head_count_kv": config.kv_heads,
+        "attention.layer_norm_rms_epsilon": epsilon_of(config),
+        **write_rope(config),
+    }
+
+
+def _write_wide(config: ModelConfig) -> dict[str, Any]:
+    """`write`, for architectures whose heads may have a width of their own."""
+    if config.head_width * config.n_heads == config.d_model:
+        return write(config)
+    return {**write(config), "attention.key_length": config.head_width, "attention.value_length": config.head_width}
 
 
 @GGUF_FAMILIES.register("qwen2", label="Qwen2", help="Qwen2 and Qwen2.5 conversions.", source="github.com/ggml-org/llama.cpp")
 def qwen2() -> Family:
-    return Family(QWEN_TABLE, _read)
+    return Family(QWEN2_TABLE, partial(_read, attention_bias=True), write)
 
 
 @GGUF_FAMILIES.register("qwen3", label="Qwen3", help="Conversions of dense Qwen3 models.", source="github.com/ggml-org/llama.cpp")
 def qwen3() -> Family:
-    return Family(QWEN_TABLE, _read)
+    return Family(QWEN3_TABLE, partial(_read, qk_norm="head"), _write_wide)
+
+
+@GGUF_FAMILIES.register("llama", label="LLaMA", help="LLaMA, Mistral and SmolLM conversions.", source="github.com/ggml-org/llama.cpp")
+def llama() -> Family:
+    return Family(LLAMA_TABLE, _read, _write_wide, extras=write_divisors)

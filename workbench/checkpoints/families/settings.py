@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
+from torch import Tensor
+
 from workbench.checkpoints.tensors import TensorInfo
 from workbench.core.errors import ModelError
 
@@ -16,7 +18,8 @@ _HINT = "This variant is not supported; choose another model, or a plain convers
 
 @dataclass
 class Settings:
-    """`values` under `prefix`, as `where` names them to people. `tensors` is what the file holds, by its own names.
+    """`values` under `prefix`, as `where` names them to people. `tensors` is what the file holds, by its own names, and
+    `extras` those of them that are settings rather than parameters.
 
     `notices` collects what a person should know about how the model was read.
     """
@@ -26,10 +29,15 @@ class Settings:
     tensors: Mapping[str, TensorInfo] = field(default_factory=dict)
     prefix: str = ""
     notices: list[str] = field(default_factory=list)
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
 
     def get(self, *keys: str, default: Any = None) -> Any:
         """The first of `keys` that is there and not null."""
         return next((v for k in keys if (v := self.values.get(self.prefix + k)) is not None), default)
+
+    def silenced(self, key: str) -> bool:
+        """True where the file says null on purpose, which is not the same as saying nothing."""
+        return self.values.get(self.prefix + key, 0) is None
 
     def integer(self, *keys: str, default: Any = _MISSING) -> int:
         value = self._demand(keys, default)

@@ -64,6 +64,11 @@ def _original(default: int | None, none_label: str) -> int | None:
 class _Plain:
     attention_factor = 1.0
     depends_on_length = False
+    original: int | None = None
+
+    def trained(self, context: int) -> float:
+        """The context before scaling, of a model with `context` positions."""
+        return self.original or context
 
 
 @ROPE_SCALINGS.register("none", label="No scaling", source="arXiv:2104.09864", help="Turns by the plain angles; no scaling is applied.")
@@ -94,7 +99,7 @@ class LinearScaling(_Plain):
         return wheel.rates() / self.factor
 
 
-def _stretched(wheel: Wheel, factor: float) -> float:
+def stretched_base(wheel: Wheel, factor: float) -> float:
     """The base at which the slowest pair turns `factor` times more slowly and the fastest as before."""
     return float(wheel.base * factor ** (wheel.width / max(wheel.width - 2, 1)))
 
@@ -113,7 +118,7 @@ class NtkScaling(_Plain):
     factor: float = 4.0
 
     def rates(self, wheel: Wheel, length: int) -> Tensor:
-        return wheel.rates(_stretched(wheel, self.factor))
+        return wheel.rates(stretched_base(wheel, self.factor))
 
 
 @dataclass(frozen=True)
@@ -138,10 +143,10 @@ class DynamicScaling(_Plain):
     depends_on_length = True
 
     def rates(self, wheel: Wheel, length: int) -> Tensor:
-        trained = self.original or wheel.max_positions
+        trained = self.trained(wheel.max_positions)
         if length <= trained:
             return wheel.rates()
-        return wheel.rates(_stretched(wheel, self.factor * length / trained - (self.factor - 1)))
+        return wheel.rates(stretched_base(wheel, self.factor * length / trained - (self.factor - 1)))
 
 
 @dataclass(frozen=True)
@@ -191,8 +196,11 @@ class YarnScaling(_Plain):
         self.attention_factor = (0.1 * math.log(factor) + 1.0 if factor > 1 else 1.0) if attention_factor is None else attention_factor
         self.truncate = truncate
 
+    def trained(self, context: int) -> float:
+        return self.original or context / self.factor
+
     def rates(self, wheel: Wheel, length: int) -> Tensor:
-        trained = self.original or wheel.max_positions / self.factor
+        trained = self.trained(wheel.max_positions)
         low, high = (wheel.width * math.log(trained / (beta * 2 * math.pi)) / (2 * math.log(wheel.base)) for beta in self.betas)
         if self.truncate:
             low, high = math.floor(low), math.ceil(high)
