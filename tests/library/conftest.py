@@ -6,12 +6,15 @@ import hashlib
 import os
 import sys
 import zipfile
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.library.hub_server import HubServer, hub_on_this_machine
 from workbench.core.events import Progress
+from workbench.hub import Hub
 from workbench.library import CatalogueModel, Library
 
 CONTENT = b"GGUF" + bytes(range(256)) * 9000  # 2.3 MB: several chunks
@@ -77,7 +80,20 @@ def pip_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
     return install
 
 
-def run(work: Generator[Progress, None, Path]) -> tuple[list[Progress], Path]:
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A hub of the test's own, reachable though tests run in offline mode."""
+    with hub_on_this_machine(monkeypatch) as server:
+        yield server
+
+
+@pytest.fixture
+def online(home: Path, hub: HubServer) -> Library:
+    """A library whose hub is that one."""
+    return Library(home, {"tiny": tiny_model()}, Hub(hub.endpoint))
+
+
+def run(work: Generator[Progress, None, Any]) -> tuple[list[Progress], Any]:
     """A fetch to its end: what it said, and what it returned."""
     events = []
     while True:

@@ -8,9 +8,10 @@
 
 from workbench.hub.client import Hub
 from workbench.hub.describe import HubFile, HubModel, HubPage, Offer, parse_spec
-from workbench.hub.download import Places, Unfinished, discard, download, unfinished
+from workbench.hub.fetching import RECORD, Places, Unfinished, discard, download, unfinished
 from workbench.hub.progress import Transfer
 
 __all__ = [
-    "Hub", "HubFile", "HubModel", "HubPage", "Offer", "Places", "Transfer", "Unfinished", "discard", "download", "parse_spec", "unfinished",
+    "RECORD", "Hub", "HubFile", "HubModel", "HubPage", "Offer", "Places", "Transfer", "Unfinished", "discard", "download", "parse_spec",
+    "unfinished",
 ]  # fmt: skip

@@ -32,17 +32,14 @@ def explain(error: BaseException, what: str, endpoint: str) -> WorkbenchError:
         return DownloadError(f"The proxy did not let {what} through: {error}.", hint="Check HTTPS_PROXY and NO_PROXY.", details=details)
     if isinstance(error, httpx2.TimeoutException):
         return DownloadError(
-            f"{endpoint} does not answer.", hint="Check the network, then try again; what has arrived is kept.", details=details
+            f"The hub ({endpoint}) does not answer.", hint="Check the network, then try again; what has arrived is kept.", details=details
         )
     if isinstance(error, httpx2.TransportError):
         if isinstance(_root(error), ssl.SSLError):
             hint = "Set SSL_CERT_FILE to your organisation's certificates, or check the clock."
             return DownloadError(f"The certificate of {endpoint} is not trusted.", hint=hint, details=details)
-        return DownloadError(
-            f"{endpoint} cannot be reached, so {what} was not fetched.",
-            hint="Check the network (and HTTPS_PROXY or HF_ENDPOINT, if you use them), then try again; what has arrived is kept.",
-            details=details,
-        )
+        hint = "Check the network (and HTTPS_PROXY or HF_ENDPOINT, if you use them), then try again; what has arrived is kept."
+        return DownloadError(f"The hub ({endpoint}) cannot be reached.", hint=hint, details=details)
     return DownloadError(f"The hub gave an answer for {what} that cannot be understood.", hint="Try again later.", details=details)
 
 

