@@ -10,7 +10,7 @@ import torch
 
 from workbench.checkpoints.fill import fill, same_values
 from workbench.checkpoints.formats import FORMATS, Header, Loaded, Opened, find_format, foreign
-from workbench.checkpoints.table import EMBEDDING, HEAD, Matched, check, match
+from workbench.checkpoints.table import EMBEDDING, HEAD, Matched, check, in_force, match
 from workbench.core.control import Control
 from workbench.core.errors import ConfigError, ModelError, WorkbenchError
 from workbench.core.events import Event, Notice, Progress
@@ -80,7 +80,7 @@ def _fitted(opened: Opened) -> tuple[Matched, ModelConfig]:
     """Names, architecture and shapes, proven to belong together; nothing of the claimed size was allocated."""
     matched = match(opened.table, opened.file.infos, opened.prefix)
     config = _config(opened, matched)
-    check(opened.table, matched, opened.file.infos, expected_shapes(config), opened.source.path.name)
+    check(in_force(opened.table, config), matched, opened.file.infos, expected_shapes(config), opened.source.path.name)
     return matched, config
 
 

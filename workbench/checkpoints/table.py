@@ -30,6 +30,7 @@ from workbench.model import ModelConfig
 RowNumbers = np.ndarray[Any, Any]
 Order = Callable[[ModelConfig], Sequence[RowNumbers]]
 """config -> for each parameter, the rows of the file's (out, in) tensor it consists of, in order."""
+Condition = Callable[[ModelConfig], bool]
 
 HEAD = "lm_head.weight"
 EMBEDDING = "embedding.weight"
@@ -41,11 +42,15 @@ class Take:
 
     `to`: the parameters, in the order they lie in the tensor. `transposed`: the file keeps (in, out).
     `order`: which rows each takes, where they do not simply follow one another.
+    `when`: which models have this name, where the same parameter is called otherwise in others of the family.
+    `spare`: an older name, read where no other tensor fills the parameter and never written.
     """
 
     to: tuple[str, ...]
     transposed: bool = False
     order: Order | None = None
+    when: Condition | None = None
+    spare: bool = False
 
     def rows(self, config: ModelConfig, sizes: Sequence[int]) -> list[RowNumbers | None]:
         """The rows of each parameter, given the parameters' row counts; None means all rows as they come."""
@@ -103,7 +108,20 @@ def match(table: Table, keys: Iterable[str], prefix: str = "") -> Matched:
         else:
             take = _take(hit[0])
             found.moves.append(Move(key, tuple(_written(to, **hit[1]) for to in take.to), take))
+    filled = {to for move in found.moves if not move.take.spare for to in move.to}
+    doubles = [move for move in found.moves if move.take.spare and filled.issuperset(move.to)]
+    found.moves = [move for move in found.moves if move not in doubles]
+    found.dropped += [move.source for move in doubles]
     return found
+
+
+def in_force(table: Table, config: ModelConfig) -> Table:
+    """The entries that a file of such a model is written with."""
+    return {
+        text: entry
+        for text, entry in table.items()
+        if not isinstance(entry, Take) or not (entry.spare or (entry.when is not None and not entry.when(config)))
+    }
 
 
 def _lookup(table: Table, key: str) -> tuple[str | Take | None, dict[str, str]] | None:
@@ -158,7 +176,7 @@ def placed(table: Table, config: ModelConfig, parameters: Mapping[str, Tensor]) 
     """`outgoing`, and the names of the parameters that have no place in the table."""
     left = dict(parameters)
     tensors: list[Outgoing] = []
-    for text, entry in table.items():
+    for text, entry in in_force(table, config).items():
         if entry is None:
             continue
         take = _take(entry)
@@ -215,3 +233,11 @@ def pair_order(heads: Callable[[ModelConfig], int]) -> Order:
         return ((np.arange(heads(config))[:, None] * width + one).reshape(-1),)
 
     return order
+
+
+def group_order(config: ModelConfig) -> Sequence[RowNumbers]:
+    """Rows of q, k and v in one matrix laid out group by group: the queries that share a key/value head, then its key, then its
+    value. One head to a group (GPT-NeoX, Falcon-RW) and one group in all (Falcon-7B) are special cases."""
+    groups, width = config.kv_heads, config.head_width
+    rows = np.arange((config.n_heads + 2 * groups) * width).reshape(groups, -1, width)
+    return [rows[:, part].reshape(-1) for part in (slice(0, -2), slice(-2, -1), slice(-1, None))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from workbench.checkpoints.families.base import HF_FAMILIES, PLAIN_ACTIVATIONS, Family, activation_of
+from workbench.checkpoints.families.base import HF_FAMILIES, PLAIN_ACTIVATIONS, Family, activation_of, epsilon_of
 from workbench.checkpoints.families.settings import Settings
 from workbench.checkpoints.table import Table, Take
 from workbench.model import ModelConfig
@@ -60,7 +60,7 @@ def write(config: ModelConfig) -> Mapping[str, Any]:
         "n_head": config.n_heads,
         "n_inner": config.hidden,
         "n_positions": config.max_positions,
-        "layer_norm_epsilon": config.norm.options.eps,
+        "layer_norm_epsilon": epsilon_of(config),
         "activation_function": activation_of(PLAIN_ACTIVATIONS, config.mlp.kind),
         "tie_word_embeddings": config.tie_embeddings,
     }

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from workbench.checkpoints.families.base import GATED_ACTIVATIONS, HF_FAMILIES, Family, activation_of
+from workbench.checkpoints.families.base import GATED_ACTIVATIONS, HF_FAMILIES, Family, activation_of, epsilon_of
+from workbench.checkpoints.families.layers import FULL, SLIDING, read_windows, write_layer_types
 from workbench.checkpoints.families.rope import read_rope, write_rope
 from workbench.checkpoints.families.settings import Settings
 from workbench.checkpoints.table import Table
-from workbench.core.errors import ModelError
 from workbench.model import ModelConfig
 
 TABLE: Table = {
@@ -35,9 +35,11 @@ TABLE: Table = {
 }
 
 
-def _read(settings: Settings, *, context: int, **specific: Any) -> dict[str, Any]:
-    """What the four have in common; `specific` fields of `ModelConfig` are added. `context`: where the file is silent."""
+def read_common(settings: Settings, *, context: int, base: float = 10000.0, **specific: Any) -> dict[str, Any]:
+    """What LLaMA and its relatives have in common; `specific` fields of `ModelConfig` are added or replaced. `context` and
+    `base` (of RoPE) hold where the file is silent."""
     heads = settings.integer("num_attention_heads")
+    context = settings.integer("max_position_embeddings", default=context)
     return {
         "vocab_size": settings.integer("vocab_size"),
         "n_layers": settings.integer("num_hidden_layers"),
@@ -46,8 +48,8 @@ def _read(settings: Settings, *, context: int, **specific: Any) -> dict[str, Any
         "n_kv_heads": settings.integer("num_key_value_heads", default=heads),
         "head_dim": settings.integer("head_dim") if settings.get("head_dim") is not None else None,
         "d_ff": settings.integer("intermediate_size"),
-        "max_positions": settings.integer("max_position_embeddings", default=context),
-        "position": read_rope(settings),
+        "max_positions": context,
+        "position": read_rope(settings, context, base),
         "norm": {"kind": "rmsnorm", "eps": settings.number("rms_norm_eps", default=1e-6)},
         "residual": "pre",
         "mlp": settings.one_of(GATED_ACTIVATIONS, "hidden_act", default="silu"),
@@ -56,7 +58,7 @@ def _read(settings: Settings, *, context: int, **specific: Any) -> dict[str, Any
     }
 
 
-def _write(config: ModelConfig) -> dict[str, Any]:
+def write_common(config: ModelConfig) -> dict[str, Any]:
     return {
         "vocab_size": config.vocab_size,
         "num_hidden_layers": config.n_layers,
@@ -66,10 +68,10 @@ def _write(config: ModelConfig) -> dict[str, Any]:
         "head_dim": config.head_width,
         "intermediate_size": config.hidden,
         "max_position_embeddings": config.max_positions,
-        "rms_norm_eps": config.norm.options.eps,
+        "rms_norm_eps": epsilon_of(config),
         "hidden_act": activation_of(GATED_ACTIVATIONS, config.mlp.kind),
         "tie_word_embeddings": config.tie_embeddings,
-        **(write_rope(config.position.options) if config.position.kind == "rope" else {}),
+        **write_rope(config),
     }
 
 
@@ -79,18 +81,18 @@ def _write(config: ModelConfig) -> dict[str, Any]:
 def _read_llama(settings: Settings) -> Mapping[str, Any]:
     bias = settings.flag("attention_bias", default=False)
     mlp_bias = settings.flag("mlp_bias", default=False)
-    return _read(settings, context=2048, attention_bias=bias, attention_out_bias=bias, mlp_bias=mlp_bias)
+    return read_common(settings, context=2048, attention_bias=bias, attention_out_bias=bias, mlp_bias=mlp_bias)
 
 
 def _write_llama(config: ModelConfig) -> Mapping[str, Any]:
-    return {**_write(config), "attention_bias": config.attention_bias, "mlp_bias": config.mlp_bias}
+    return {**write_common(config), "attention_bias": config.attention_bias, "mlp_bias": config.mlp_bias}
 
 
 @HF_FAMILIES.register(
     "llama",
     label="LLaMA",
     source="arXiv:2302.13971",
-    help="LLaMA 1 to 3 without RoPE scaling, SmolLM, TinyLlama and other models of type llama.",
+    help="LLaMA 1 to 3.3, SmolLM, TinyLlama and other models of type llama.",
 )
 def llama() -> Family:
     return Family(TABLE, _read_llama, _write_llama, prefix="model.", architecture="LlamaForCausalLM")
@@ -101,12 +103,13 @@ def llama() -> Family:
 
 def _read_mistral(settings: Settings) -> Mapping[str, Any]:
     # Absent means the class's default of 4096; an explicit null means that there is no window.
-    window = settings.integer("sliding_window", default=4096) if settings.values.get("sliding_window", 4096) is not None else None
-    return _read(settings, context=131072, sliding_window=window)
+    layers = settings.integer("num_hidden_layers")
+    window = None if settings.silenced("sliding_window") else settings.integer("sliding_window", default=4096)
+    return read_common(settings, context=131072, **read_windows(settings, layers, window, [SLIDING] * layers))
 
 
 def _write_mistral(config: ModelConfig) -> Mapping[str, Any]:
-    return {**_write(config), "sliding_window": config.sliding_window}
+    return {**write_common(config), "sliding_window": config.sliding_window}
 
 
 @HF_FAMILIES.register(
@@ -119,31 +122,24 @@ def mistral() -> Family:
 # ---- qwen -------------------------------------------------------------------------------------------------------
 
 
-def _qwen_window(settings: Settings) -> int | None:
-    """The window, if every block has it. Raises `ModelError` when only some have."""
-    if not settings.flag("use_sliding_window", default=False):
-        return None
+def _qwen_windows(settings: Settings) -> dict[str, Any]:
     layers = settings.integer("num_hidden_layers")
-    kinds = settings.get("layer_types")
-    windowed = sum(k == "sliding_attention" for k in kinds) if kinds else max(0, layers - settings.integer("max_window_layers", default=28))
-    if windowed == 0:
-        return None
-    if windowed < layers:
-        raise ModelError(
-            f"{settings.where}: {windowed} of {layers} blocks have a sliding window; only all or none is supported.",
-            hint="Choose another model, or set use_sliding_window to false in its config.json for texts shorter than the window.",
-        )
-    return settings.integer("sliding_window", default=4096)
+    used = settings.flag("use_sliding_window", default=False) and not settings.silenced("sliding_window")
+    window = settings.integer("sliding_window", default=4096) if used else None
+    first = settings.integer("max_window_layers", default=28)
+    return read_windows(settings, layers, window, [FULL if index < first else SLIDING for index in range(layers)])
 
 
 def _write_qwen(config: ModelConfig) -> dict[str, Any]:
     window = config.sliding_window
-    more = {"use_sliding_window": window is not None, "sliding_window": window}
-    return {**_write(config), **more, **({} if window is None else {"max_window_layers": 0})}
+    more: dict[str, Any] = {"use_sliding_window": window is not None, "sliding_window": window}
+    if window is not None:  # older versions know the number of blocks without a window only
+        more |= {"max_window_layers": 0, "layer_types": write_layer_types(config)}
+    return {**write_common(config), **more}
 
 
 def _read_qwen2(settings: Settings) -> Mapping[str, Any]:
-    return _read(settings, context=32768, attention_bias=True, sliding_window=_qwen_window(settings))
+    return read_common(settings, context=32768, attention_bias=True, **_qwen_windows(settings))
 
 
 @HF_FAMILIES.register("qwen2", label="Qwen2", source="arXiv:2407.10671", help="Qwen2 and Qwen2.5, with biases on queries, keys and values.")
@@ -154,7 +150,7 @@ def qwen2() -> Family:
 def _read_qwen3(settings: Settings) -> Mapping[str, Any]:
     bias = settings.flag("attention_bias", default=False)
     more = {"head_dim": settings.integer("head_dim", default=128), "qk_norm": "head"}
-    return _read(settings, context=32768, attention_bias=bias, attention_out_bias=bias, sliding_window=_qwen_window(settings), **more)
+    return read_common(settings, context=32768, attention_bias=bias, attention_out_bias=bias, **_qwen_windows(settings), **more)
 
 
 def _write_qwen3(config: ModelConfig) -> Mapping[str, Any]:
