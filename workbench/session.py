@@ -33,7 +33,8 @@ from workbench.finetuning import finetune, prepare_data
 from workbench.generation import CacheState, GenerationResult, Reply, ScoreResult, generate, reply, score
 from workbench.library import Library
 from workbench.model import Accounting, ModelConfig, Transformer, account
-from workbench.pretraining import pretrain, pretrain_pair
+from workbench.pretraining import PretrainCheck, pretrain, pretrain_pair
+from workbench.pretraining import preflight as preflight_pretrain
 from workbench.requests import (
     AdapterState,
     ChatRequest,
@@ -222,6 +223,10 @@ class Session:
                 loaded, self._summary, require_tokenizer(loaded), request, self.library.runs_folder, control or Control()
             )
             return (yield from steps)
+
+    def preflight_pretrain(self, request: PretrainRequest, control: Control | None = None) -> Generator[Event, None, PretrainCheck]:
+        """What a run from scratch would read: tokens, windows, vocabulary. See `pretraining.preflight`."""
+        return preflight_pretrain(request, self.library.resolve, control or Control())
 
     def pretrain(self, request: PretrainRequest, control: Control | None = None) -> Generator[Event, None, TrainResult]:
         """Train a fresh model; the current one, if any, stays as it is. `load(result.model)` opens the finished one. See

@@ -27,23 +27,25 @@ class MetricInfo:
 
 @dataclass(frozen=True)
 class PlotInfo:
-    """One chart of the monitor: its title and the label and unit of its vertical axis."""
+    """One chart of the monitor: its title and the label and unit of its vertical axis. With `overlay` several runs are drawn over
+    each other and coloured by run; without it the newest alone, coloured by metric."""
 
     name: str
     title: str
     y_label: str
     unit: str
+    overlay: bool = True
 
 
 PLOTS: dict[str, PlotInfo] = {}
 METRICS: dict[str, MetricInfo] = {}
 
 
-def plot(name: str, title: str, y_label: str, unit: str) -> PlotInfo:
+def plot(name: str, title: str, y_label: str, unit: str, *, overlay: bool = True) -> PlotInfo:
     """Declare a chart; a name can be taken once."""
     if name in PLOTS:
         raise ValueError(f"plot {name!r} is declared twice")
-    return PLOTS.setdefault(name, PlotInfo(name, title, y_label, unit))
+    return PLOTS.setdefault(name, PlotInfo(name, title, y_label, unit, overlay))
 
 
 def metric(info: MetricInfo) -> MetricInfo:
@@ -134,7 +136,7 @@ PROCESS_BYTES = metric(
 
 # ---- two runs side by side ---------------------------------------------------------------------------------------------
 
-plot("pair", "Two runs", "loss", "nats/token")
+plot("pair", "A and B", "loss", "nats/token", overlay=False)
 
 LOSS_A = metric(MetricInfo("loss_a", "A", "nats/token", "pair", "Training loss of run A.", better="lower", smooth=True))
 LOSS_B = metric(MetricInfo("loss_b", "B", "nats/token", "pair", "Training loss of run B.", better="lower", smooth=True))

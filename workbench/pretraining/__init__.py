@@ -6,7 +6,8 @@ run folder/   run.json, metrics.jsonl (with the samples), checkpoint-<step>/    
 pair folder/  pair.json, A/, B/                                                 two such runs
 """
 
+from workbench.pretraining.look import PretrainCheck, preflight
 from workbench.pretraining.pair import pretrain_pair
 from workbench.pretraining.run import pretrain, request_of
 
-__all__ = ["pretrain", "pretrain_pair", "request_of"]
+__all__ = ["PretrainCheck", "preflight", "pretrain", "pretrain_pair", "request_of"]

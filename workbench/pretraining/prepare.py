@@ -89,8 +89,13 @@ def _about(tokenizer: Tokenizer, request: PretrainRequest) -> list[str]:
     if asked.kind == "bpe" and size < asked.vocab_size:
         found.append(f"The data give a vocabulary of {size:,} tokens, not {asked.vocab_size:,}: no further pair occurs twice.")
     if size != request.model.vocab_size:
-        found.append(f"The model's vocabulary is {size:,} tokens, as the tokenizer has it, instead of {request.model.vocab_size:,}.")
+        found.append(vocabulary_words(size, request))
     return found
+
+
+def vocabulary_words(size: int, request: PretrainRequest) -> str:
+    """The sentence about a vocabulary that gives way to the tokenizer's."""
+    return f"The model's vocabulary is {size:,} tokens, as the tokenizer has it, instead of {request.model.vocab_size:,}."
 
 
 def _tokenizer(
