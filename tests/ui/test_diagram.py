@@ -14,7 +14,8 @@ from PySide6.QtSvg import QSvgRenderer
 from PySide6.QtWidgets import QApplication, QToolTip
 from pytestqt.qtbot import QtBot
 
-from ui.diagram.layout import GAPS, Box, Chip, Frame, Heads, Picture, Plus, Tie, best_fit, lay_out
+from ui.diagram.draw import _square
+from ui.diagram.layout import GAPS, Box, Chip, Frame, Heads, Picture, Plus, Shape, Tie, best_fit, lay_out
 from ui.diagram.spec import Spec, description, spec_of
 from ui.diagram.trace import Join, Step, TraceError, trace
 from ui.diagram.view import DiagramView
@@ -109,13 +110,61 @@ class TestTrace:
 class TestSpec:
     def test_the_hooks_of_a_position_decide_where_it_shows(self) -> None:
         gpt2 = PRESETS["gpt2"].config
-        assert spec(gpt2).position is not None
-        assert spec().position is None
+        assert [p.title for p in spec(gpt2).added] == ["Learned positions"]
+        assert spec().added == ()
         assert "↻ RoPE" in spec().attention.marks
         assert "+ ALiBi" in spec(position="alibi").attention.marks
         nothing = spec(position="none")
-        assert nothing.position is None
-        assert nothing.attention.marks == ()
+        assert nothing.added == ()
+        assert nothing.attention.marks == ("no positions",)
+
+    @pytest.mark.parametrize(
+        ("changes", "mark"),
+        [
+            ({"position": "none"}, "no positions"),
+            ({"nope_every": 4}, "every 4th without"),
+            ({"position": {"kind": "rope", "scaling": {"kind": "yarn", "factor": 8.0}}}, "YaRN ×8"),
+            ({"position": {"kind": "rope", "rotary_fraction": 0.25}}, "25 % of head"),
+            ({"qk_norm": "head"}, "QK-norm per head"),
+            ({"qk_norm": "full"}, "QK-norm over all"),
+            ({"sliding_window": 64, "full_attention_every": 2}, "every 2nd full"),
+            ({"attention_softcap": 50.0}, "soft-cap ±50"),
+            ({"attention_scale": 0.0625}, "scores × 0.0625"),
+            ({"causal": False}, "↔ both ways"),
+            ({"attention_bias": True}, "QKV biases"),
+        ],
+    )
+    def test_what_acts_inside_attention_is_marked(self, changes: dict[str, Any], mark: str) -> None:
+        assert mark in spec(**changes).attention.marks
+        assert mark not in spec().attention.marks
+        assert mark in description(spec(**changes))
+
+    def test_all_that_bert_has_around_its_blocks(self) -> None:
+        made = spec(PRESETS["bert-base"].config)
+        assert [p.title for p in made.added] == ["Segment embedding", "Learned positions"]
+        assert made.embedding_norm is not None
+        assert made.transform is not None
+        assert made.head.detail.endswith("+ bias")
+        assert made.final_norm is None
+        found = [b.part.title for b in of_kind(picture(made), Box)]
+        assert found[:4] == ["Token embedding", "Segment embedding", "Learned positions", "LayerNorm"]
+        assert found[-2:] == ["Head transform", "Output head"]
+
+    def test_factors_and_caps_stand_on_the_stream(self) -> None:
+        made = spec(scale_embeddings=True, logit_softcap=30.0)
+        assert made.scale == Step("scale", 24.0)
+        assert made.softcap is not None
+        found = picture(made)
+        assert [c.text for c in of_kind(found, Chip) if c.role == "scale"] == ["×24.0"]
+        assert of_kind(found, Box)[-1].part.title == "Soft-cap ±30"
+        assert spec(position="sinusoidal").scale == made.scale, "the position encoding may scale as well"
+
+    def test_without_norms_none_is_drawn(self) -> None:
+        made = spec(norm="none", residual="double")
+        assert made.block == (Join(((ATTENTION,),)), Join(((MLP,),)))
+        assert made.final_norm is None
+        assert not any(b.part.role == "norm" for b in of_kind(picture(made), Box))
+        assert "without norms" in made.placement
 
     def test_the_description_tells_all_of_it(self) -> None:
         told = description(spec(residual="double", sliding_window=4096))
@@ -155,6 +204,15 @@ class TestLayout:
         assert (heads.heads, heads.kv_heads) == (9, 3)
         assert len(of_kind(tied, Tie)) == 1
         assert of_kind(picture(spec(tie_embeddings=False)), Tie) == []
+
+    def test_an_mlp_is_drawn_gated_or_plain(self) -> None:
+        assert [s.gated for s in of_kind(picture(spec()), Shape)] == [True]
+        assert [s.gated for s in of_kind(picture(spec(mlp="gelu")), Shape)] == [False]
+
+    def test_many_heads_on_one_group_stay_in_their_box(self) -> None:
+        size, groups, each = _square(80, 1, 71)
+        assert (groups, each * (size + 1) <= 80) == (1, True)
+        assert _square(300, 3, 3)[1:] == (3, 3)
 
     @pytest.mark.parametrize("preset", list(PRESETS))
     @pytest.mark.parametrize("width", [300, 340, 500])

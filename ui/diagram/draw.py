@@ -8,13 +8,15 @@ from typing import Final
 from PySide6.QtCore import QLineF, QPointF, QRectF, Qt
 from PySide6.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPainterPath, QPen, QPolygonF
 
-from ui.diagram.layout import Box, Chip, Frame, Heads, Item, Line, Picture, Plus, Tie
+from ui.diagram.layout import Box, Chip, Frame, Heads, Item, Line, Picture, Plus, Shape, Tie
 from ui.diagram.spec import Part
 from ui.theme import Colours
 
-HUE: Final = {"embedding": 0, "head": 0, "attention": 1, "mlp": 2, "norm": 3, "position": 4}
+HUE: Final = {"embedding": 0, "head": 0, "attention": 1, "mlp": 2, "norm": 3, "position": 4, "segment": 4, "cap": 3}
 """Which of the theme's plot colours a role is drawn in; the titles say the same in words."""
 _LEAST_SQUARE, _MOST_SQUARE = 3.0, 9.0
+_LEAST_OF_DETAIL: Final = 0.7
+"""A detail that would lose more than the rest is left out: half a figure says nothing."""
 
 
 def blend(one: str, other: str, share: float) -> QColor:
@@ -37,7 +39,7 @@ class Artist:
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
 
     def draw(self, picture: Picture) -> None:
-        for wanted in (Frame, Line, Tie, Box, Heads, Chip, Plus):  # lines below boxes
+        for wanted in (Frame, Line, Tie, Box, Heads, Shape, Chip, Plus):  # lines below boxes
             for item in picture.items:
                 if isinstance(item, wanted):
                     self._one(item)
@@ -47,6 +49,8 @@ class Artist:
             self._box(item)
         elif isinstance(item, Heads):
             self._heads(item)
+        elif isinstance(item, Shape):
+            self._shape(item)
         elif isinstance(item, Chip):
             self._chip(item)
         elif isinstance(item, Line):
@@ -63,11 +67,11 @@ class Artist:
 
     def _box(self, item: Box) -> None:
         p, part, hue = self._p, item.part, self._hue(item.part.role)
-        changed = part_key(part) in self._changed
+        changed = part.name in self._changed
         p.setPen(QPen(QColor(self._c.accent_text if changed else blend(self._c.base, hue, 0.75)), 2.2 if changed else 1.1))
         p.setBrush(blend(self._c.base, hue, 0.16))
         p.drawRoundedRect(item.rect, 4, 4)
-        self._words(item.rect, part)
+        self._words(item.rect.adjusted(item.indent, 0, 0, 0), part)
 
     def _words(self, rect: QRectF, part: Part) -> None:
         p = self._p
@@ -84,7 +88,7 @@ class Artist:
         p.drawText(room, int(align), title)
         left = metrics.horizontalAdvance(title) + 8
         small = QFontMetricsF(self._small)
-        if part.detail and room.width() - left >= min(small.horizontalAdvance(part.detail), 40):
+        if part.detail and room.width() - left >= _LEAST_OF_DETAIL * small.horizontalAdvance(part.detail):
             p.setFont(self._small)
             p.setPen(QColor(self._c.muted))
             detail = small.elidedText(part.detail, Qt.TextElideMode.ElideRight, room.width() - left)
@@ -92,9 +96,8 @@ class Artist:
 
     def _heads(self, item: Heads) -> None:
         p, rect = self._p, item.rect
-        groups, each = item.kv_heads, item.heads // item.kv_heads
-        size, groups = _square(rect.width(), groups, each)
-        shown = groups < item.kv_heads
+        size, groups, each = _square(rect.width(), item.kv_heads, item.heads // item.kv_heads)
+        shown = groups * each < item.heads
         hue = self._hue("attention")
         x, bar, between = rect.left(), 3.0, _between(each)
         y = rect.top() + (rect.height() - size - bar - 2) / 2
@@ -112,6 +115,24 @@ class Artist:
             p.setPen(QColor(self._c.muted))
             p.setFont(self._small)
             p.drawText(QRectF(x, rect.top(), 14, rect.height()), int(Qt.AlignmentFlag.AlignVCenter), "…")
+
+    def _shape(self, item: Shape) -> None:
+        """Plain: a spindle, thin at both ends. Gated: two that open side by side, a ⊙, and one that closes."""
+        p, r, hue = self._p, item.rect, self._hue("mlp")
+        p.setPen(QPen(QColor(hue), 1.0))
+        p.setBrush(blend(self._c.base, hue, 0.45))
+        thin = r.height() * 0.28
+        if not item.gated:
+            p.drawPolygon(_opening(r.left(), r.center().x(), r.center().y(), thin, r.height()))
+            p.drawPolygon(_opening(r.right(), r.center().x(), r.center().y(), thin, r.height()))
+            return
+        third, half = r.width() * 0.36, (r.height() - 2) / 2
+        for middle in (r.top() + half / 2, r.bottom() - half / 2):
+            p.drawPolygon(_opening(r.left(), r.left() + third, middle, half * 0.4, half))
+        p.drawPolygon(_opening(r.right(), r.right() - third, r.center().y(), thin, r.height()))
+        p.setBrush(QColor(self._c.text))
+        p.setPen(Qt.PenStyle.NoPen)
+        p.drawEllipse(r.center(), 1.8, 1.8)
 
     def _chip(self, item: Chip) -> None:
         p = self._p
@@ -185,9 +206,16 @@ class Artist:
         p.restore()
 
 
-def part_key(part: Part) -> str:
-    """What a part is recognised by between two diagrams."""
-    return part.title if part.role == "norm" and part.title.startswith("Final") else part.role
+def _opening(narrow_x: float, wide_x: float, y: float, narrow: float, wide: float) -> QPolygonF:
+    """A trapezoid from a narrow edge to a wide one."""
+    return QPolygonF(
+        [
+            QPointF(narrow_x, y - narrow / 2),
+            QPointF(wide_x, y - wide / 2),
+            QPointF(wide_x, y + wide / 2),
+            QPointF(narrow_x, y + narrow / 2),
+        ]
+    )
 
 
 def _between(each: int) -> float:
@@ -195,10 +223,13 @@ def _between(each: int) -> float:
     return 3.0 if each > 1 else 1.0
 
 
-def _square(width: float, groups: int, each: int) -> tuple[float, int]:
-    """Side of a head's square, and how many groups are shown at that size."""
+def _square(width: float, groups: int, each: int) -> tuple[float, int, int]:
+    """Side of a head's square, how many groups are shown at that size, and how many heads of each."""
     size = ((width + _between(each)) / groups - _between(each)) / each - 1
     if size >= _LEAST_SQUARE:
-        return min(size, _MOST_SQUARE), groups
-    fitting = int((width - 14) // (each * (_LEAST_SQUARE + 1) + _between(each)))
-    return _LEAST_SQUARE, max(1, min(groups, fitting))
+        return min(size, _MOST_SQUARE), groups, each
+    step = _LEAST_SQUARE + 1
+    fitting = int((width - 14) // (each * step + _between(each)))
+    if fitting >= 1:
+        return _LEAST_SQUARE, min(groups, fitting), each
+    return _LEAST_SQUARE, 1, max(1, int((width - 14) // step))

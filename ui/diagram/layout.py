@@ -12,7 +12,7 @@ from typing import Final
 
 from PySide6.QtCore import QPointF, QRectF
 
-from ui.diagram.spec import Attention, Part, Spec
+from ui.diagram.spec import Attention, Mlp, Part, Spec
 from ui.diagram.trace import Join, Step
 
 STREAM_X: Final = 24.0
@@ -22,14 +22,21 @@ LANE: Final = 18.0
 """Room at the right for the line that ties embedding and head."""
 NARROW: Final = 190.0
 """Below this width a box has its marks on a line of their own."""
+SHAPE: Final = 26.0
+"""Width of the MLP's shape."""
+BOLD: Final = 1.12
+"""How much wider a title is than plain text."""
 GAPS: Final = (14.0, 10.0, 8.0, 6.0, 4.0)
 
 
 @dataclass(frozen=True)
 class Box:
+    """`indent` is the room that its words leave at the left."""
+
     rect: QRectF
     part: Part
     on_stream: bool = False
+    indent: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,15 @@ class Tie:
     label: str
 
 
-Item = Box | Heads | Chip | Line | Plus | Frame | Tie
+@dataclass(frozen=True)
+class Shape:
+    """The MLP as a shape: one that widens and narrows, or two that are multiplied (gated)."""
+
+    rect: QRectF
+    gated: bool
+
+
+Item = Box | Heads | Chip | Line | Plus | Frame | Tie | Shape
 
 
 @dataclass(frozen=True)
@@ -118,14 +133,19 @@ def lay_out(spec: Spec, width: float, line: float, advance: Callable[[str], floa
     pen = _Pen(spec, width, line, advance, gap)
     top = _stream_box(pen, spec.embedding, EDGE)
     start = pen.y
-    if spec.position is not None:
-        _added(pen, spec.position)
-    _block(pen)
-    if spec.final_norm is not None:
+    if spec.scale is not None:
         _flow(pen)
-        _stream_box(pen, spec.final_norm, EDGE)
+        _scale(pen, spec.scale, pen.y + pen.line / 2)
+        pen.y += pen.line
+    for part in spec.added:
+        _added(pen, part)
+    _below(pen, spec.embedding_norm)
+    _block(pen)
+    for part in (spec.final_norm, spec.transform):
+        _below(pen, part)
     _flow(pen)
     bottom = _stream_box(pen, spec.head, EDGE)
+    _below(pen, spec.softcap, small=True)
     stream = Line((QPointF(STREAM_X, start), QPointF(STREAM_X, bottom.top())), arrow=True)
     if spec.tied:
         x = width - EDGE - 5
@@ -153,8 +173,19 @@ def _flow(pen: _Pen) -> None:
     pen.y += pen.gap
 
 
+def _below(pen: _Pen, part: Part | None, small: bool = False) -> None:
+    """A further box on the stream, where there is one; a small one lies close to the box above."""
+    if part is None:
+        return
+    if small:
+        pen.y += 2
+    else:
+        _flow(pen)
+    _stream_box(pen, part, EDGE)
+
+
 def _stream_box(pen: _Pen, part: Part, left: float, right: float | None = None) -> QRectF:
-    rect = QRectF(left, pen.y, (pen.right if right is None else right) - left, pen.row if part.role != "norm" else pen.line + 5)
+    rect = QRectF(left, pen.y, (pen.right if right is None else right) - left, pen.line + 5 if part.role in ("norm", "cap") else pen.row)
     pen.add(Box(rect, part, on_stream=True))
     pen.y = rect.bottom()
     return rect
@@ -253,7 +284,11 @@ def _box(pen: _Pen, part: Part, left: float, right: float, top: float, on_stream
     width = right - left
     if not isinstance(part, Attention):
         height = pen.line + 5 if part.role == "norm" else pen.row
-        pen.add(Box(QRectF(left, top, width, height), part, on_stream))
+        box = QRectF(left, top, width, height)
+        shape = _shape(pen, part, box) if isinstance(part, Mlp) else None
+        pen.add(Box(box, part, on_stream, indent=shape.rect.width() + 6 if shape is not None else 0.0))
+        if shape is not None:
+            pen.add(shape)
         return
     inner = QRectF(left + 7, top + pen.line + 7, width - 14, pen.line)
     chips, below = _chips(pen, part.marks, inner, beside=width >= NARROW)
@@ -261,6 +296,13 @@ def _box(pen: _Pen, part: Part, left: float, right: float, top: float, on_stream
     pen.add(Box(QRectF(left, top, width, height), part, on_stream))
     used = min((c.rect.left() for c in chips if c.rect.top() < inner.bottom()), default=inner.right() + 6) - 6
     pen.add(Heads(QRectF(inner.left(), inner.top(), max(used - inner.left(), 24), inner.height()), part.heads, part.kv_heads), *chips)
+
+
+def _shape(pen: _Pen, part: Mlp, box: QRectF) -> Shape | None:
+    """Before the title, where that leaves it whole."""
+    if box.width() - 14 - SHAPE - 6 < pen.advance(part.title) * BOLD:
+        return None
+    return Shape(QRectF(box.left() + 7, box.top() + 5, SHAPE, box.height() - 10), part.gated)
 
 
 def _chips(pen: _Pen, marks: tuple[str, ...], inner: QRectF, beside: bool) -> tuple[list[Chip], float]:
@@ -279,9 +321,11 @@ def _chips(pen: _Pen, marks: tuple[str, ...], inner: QRectF, beside: bool) -> tu
 
 
 def _scale(pen: _Pen, step: Step, y: float) -> None:
+    """A factor on the stream."""
     width = pen.advance(_times(step)) + 6
-    pen.add(Chip(QRectF(STREAM_X - width / 2, y - pen.line / 2, width, pen.line), _times(step), "scale"))
+    left = max(STREAM_X - width / 2, 1.0)
+    pen.add(Chip(QRectF(left, y - pen.line / 2, width, pen.line), _times(step), "scale"))
 
 
 def _times(step: Step) -> str:
-    return f"×{step.factor:.2f}"
+    return f"×{step.factor:.2f}" if step.factor < 10 else f"×{step.factor:.1f}"

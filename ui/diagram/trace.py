@@ -54,6 +54,21 @@ class Join:
     stream: tuple[Step, ...] = ()
 
 
+def without(steps: tuple[Step | Join, ...], op: str) -> tuple[Step | Join, ...]:
+    """The same block with all steps of one operation left out."""
+
+    def kept(line: tuple[Step, ...]) -> tuple[Step, ...]:
+        return tuple(step for step in line if step.op != op)
+
+    found: list[Step | Join] = []
+    for step in steps:
+        if isinstance(step, Join):
+            found.append(Join(tuple(kept(b) for b in step.branches), kept(step.shared), kept(step.stream)))
+        elif step.op != op:
+            found.append(step)
+    return tuple(found)
+
+
 def trace(make_residual: Callable[..., Any], depth: int) -> tuple[Step | Join, ...]:
     """The block from its input to its output. `make_residual(norm=…, depth=…)` builds the part. Raises `TraceError`."""
 

@@ -22,7 +22,7 @@ from PySide6.QtGui import (
 from PySide6.QtSvg import QSvgGenerator
 from PySide6.QtWidgets import QFileDialog, QMenu, QSizePolicy, QToolTip, QWidget
 
-from ui.diagram.draw import Artist, part_key
+from ui.diagram.draw import Artist
 from ui.diagram.layout import GAPS, Box, Picture, best_fit, lay_out
 from ui.diagram.spec import Part, Spec, description
 from ui.notify import Notifier
@@ -60,8 +60,10 @@ class DiagramView(QWidget):
 
     def show_spec(self, spec: Spec, reference: Spec | None = None) -> None:
         """Draw another architecture, compared with `reference`."""
-        self._spec = spec
-        self._changed = differences(spec, reference) if reference is not None else frozenset()
+        changed = differences(spec, reference) if reference is not None else frozenset()
+        if (spec, changed) == (self._spec, self._changed):
+            return
+        self._spec, self._changed = spec, changed
         self._picture = None
         self.setAccessibleDescription(description(spec))
         self.updateGeometry()
@@ -223,9 +225,10 @@ def differences(spec: Spec, reference: Spec) -> frozenset[str]:
     found = {key for key, part in ours.items() if part != theirs.get(key)}
     if (spec.n_layers, spec.block, spec.placement) != (reference.n_layers, reference.block, reference.placement):
         found.add("block")
+    if spec.scale != reference.scale:
+        found.add("embedding")
     return frozenset(found)
 
 
 def _keyed(spec: Spec) -> dict[str, tuple[object, ...]]:
-    shown = (spec.embedding, spec.position, spec.attention, spec.mlp, spec.norm, spec.final_norm, spec.head)
-    return {part_key(p): (p.title, p.detail, getattr(p, "marks", ())) for p in shown if p is not None}
+    return {p.name: (p.title, p.detail, getattr(p, "marks", ())) for p in spec.parts}
