@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from workbench.caches import KVCache
 from workbench.core.errors import ConfigError
-from workbench.model import PRESETS, ModelConfig, account, build_model
+from workbench.model import PRESETS, ModelConfig, account, build_model, compare
+from workbench.model.accounting import PARTS
 
 Make = Callable[..., ModelConfig]
 GIB = 2**30
@@ -21,6 +23,35 @@ def test_gpt2_formula(name: str) -> None:
     c = PRESETS[name].config
     d = c.d_model
     assert account(c).parameters == c.vocab_size * d + c.max_positions * d + c.n_layers * (12 * d * d + 13 * d) + 2 * d
+
+
+GPT3 = {"125m": 125, "350m": 350, "760m": 760, "1.3b": 1300, "2.7b": 2700, "6.7b": 6700, "13b": 13000, "175b": 175000}
+
+
+@pytest.mark.parametrize(("size", "millions"), GPT3.items())
+def test_gpt3_formula_and_the_sizes_of_its_table(size: str, millions: int) -> None:
+    """The formula of GPT-2 with 2048 positions; arXiv:2005.14165, table 2.1, which rounds."""
+    c = PRESETS[f"gpt3-{size}"].config
+    d = c.d_model
+    assert c.max_positions == 2048
+    assert account(c).parameters == c.vocab_size * d + 2048 * d + c.n_layers * (12 * d * d + 13 * d) + 2 * d
+    assert account(c).parameters == pytest.approx(millions * 1e6, rel=0.025)
+
+
+@pytest.mark.parametrize("name", ["transformer-2017", "transformer-2017-big", "tiny-transformer-2017"])
+def test_transformer_2017_formula(name: str) -> None:
+    """V·d + L(4d² + 2·d·f + f + d + 4d): no biases in attention, two in the MLP, two LayerNorms, no final norm."""
+    c = PRESETS[name].config
+    d, f = c.d_model, c.hidden
+    assert account(c).parameters == c.vocab_size * d + c.n_layers * (4 * d * d + 2 * d * f + f + d + 4 * d)
+
+
+def test_the_original_transformer_has_65_million_parameters_with_its_encoder() -> None:
+    """arXiv:1706.03762, table 3: an encoder of as many blocks, and cross-attention with its norm in the decoder."""
+    c = PRESETS["transformer-2017"].config
+    blocks = account(c).parameters - c.vocab_size * c.d_model
+    cross = c.n_layers * (4 * c.d_model**2 + 2 * c.d_model)
+    assert account(c).parameters + blocks + cross == pytest.approx(65e6, rel=0.035)
 
 
 @pytest.mark.parametrize("name", ["smollm2-135m", "smollm2-360m", "smollm2-1.7b"])
@@ -92,6 +123,25 @@ def test_kv_bytes_of_the_facts() -> None:
         assert account(seven).kv_bytes_per_token(bits / 8) * 32768 / GIB == gib
 
 
+@pytest.mark.parametrize(
+    "changes", [{}, {"n_kv_heads": 1}, {"sliding_window": 4}, {"sliding_window": 4, "full_attention_every": 2}], ids=str
+)
+def test_kv_bytes_are_what_a_cache_holds(config: Make, changes: dict[str, Any]) -> None:
+    """Measured: a window narrows what is attended to; the cache keeps every token."""
+    model = build_model(config(**changes))
+    cache = KVCache.for_model(model)
+    with torch.no_grad():
+        model(torch.zeros(1, 11, dtype=torch.int64), cache)
+    found = account(model.config)
+    assert found.kv_bytes(11) == cache.nbytes == 11 * found.kv_bytes_per_token()
+    assert found.kv_bytes(24) == cache.allocated_nbytes
+
+
+def test_a_bidirectional_model_has_no_cache_to_pay_for(config: Make) -> None:
+    found = account(config(causal=False))
+    assert (found.kv_bytes_per_token(), found.kv_bytes(100)) == (0, 0)
+
+
 def test_flops_are_counted_as_torch_counts_them(config: Make) -> None:
     """The products of one forward pass over T tokens, measured by torch; ours per token: everything sees T keys there."""
     from torch.utils.flop_counter import FlopCounterMode
@@ -131,3 +181,39 @@ def test_types_are_plain(config: Make) -> None:
     found = account(config())
     counts = (found.parameters, found.parameter_bytes(0.5), found.kv_bytes_per_token(0.375), found.flops_per_token(3))
     assert {type(n) for n in counts} == {int}
+
+
+# ---- two side by side ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bert-base", "phi-2", "qwen3-0.6b", "tiny-neox"])
+def test_parts_stand_in_one_order(name: str) -> None:
+    parts = list(account(PRESETS[name].config).by_part)
+    assert parts == [p for p in PARTS if p in parts]
+
+
+def test_a_comparison_has_a_row_for_every_part_of_either(config: Make) -> None:
+    a, b = config(position="learned", tie_embeddings=True), config(position="rope", tie_embeddings=False)
+    found = compare(a, b)
+    assert (found.a, found.b) == (account(a), account(b))
+    rows = {r.label: r for r in found.rows}
+    assert (rows["Position embedding"].a, rows["Position embedding"].b) == (24 * 16, 0)
+    assert (rows["Output head"].a, rows["Output head"].difference) == (0, 61 * 16)
+    assert sum(r.a for r in found.rows if r.is_part) == rows["All parameters"].a == account(a).parameters
+    assert sum(r.b for r in found.rows if r.is_part) == rows["All parameters"].b == account(b).parameters
+    assert [r.label for r in found.rows if r.is_part] == [p for p in PARTS if p in rows]
+    assert {d.field for d in found.differences} == {"position", "tie_embeddings"}
+
+
+def test_a_comparison_is_at_one_context_that_both_can_read(config: Make) -> None:
+    short, long = config(max_positions=16), config(max_positions=64, n_kv_heads=1)
+    assert compare(short, long).context == 16
+    rows = {r.label: r for r in compare(short, long, 10).rows}
+    assert rows["KV at 10"][1:4] == (account(short).kv_bytes(10), account(long).kv_bytes(10), "bytes")
+    assert rows["FLOPs at 10"][1:4] == (account(short).flops_per_token(10), account(long).flops_per_token(10), "FLOPs")
+    assert all(r.difference == 0 for r in compare(short, short).rows)
+
+
+def test_a_comparison_with_what_cannot_be_built_is_refused(config: Make) -> None:
+    with pytest.raises(ConfigError, match="cannot be split"):
+        compare(config(), config(d_model=18))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.commands.base import Console
 from workbench.core.errors import ConfigError, FileError, WorkbenchError
-from workbench.core.fields import with_text
+from workbench.core.fields import describe, with_text
 from workbench.core.flags import add_flags, from_flags
 from workbench.library import CATALOGUE
 
@@ -86,7 +88,7 @@ def _adapter_of(folder: Path) -> Path:
 
 
 def split_strength(text: str) -> tuple[Path, float]:
-    """"DIR:0.5" -> (DIR, 0.5); without a number, or when the whole is a path, the strength is 1. `ConfigError` unless finite."""
+    """ "DIR:0.5" -> (DIR, 0.5); without a number, or when the whole is a path, the strength is 1. `ConfigError` unless finite."""
     if Path(text).expanduser().exists():
         return Path(text).expanduser(), 1.0
     folder, colon, number = text.rpartition(":")
@@ -101,18 +103,37 @@ def split_strength(text: str) -> tuple[Path, float]:
     return Path(text).expanduser(), 1.0
 
 
-def preset_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--preset", metavar="NAME", help="A named architecture instead of a model on disk.")
+def preset_flags(parser: argparse.ArgumentParser, *, fields: bool = False) -> None:
+    """`--preset` and `--set`. `fields`: the help ends with every architecture field and the kinds it takes."""
+    parser.add_argument("--preset", metavar="NAME", help="A named architecture instead of a model on disk; inspect --list names them.")
     text = "Override an architecture field, such as position=alibi or norm.eps=1e-6; repeatable."
     parser.add_argument("--set", metavar="FIELD=VALUE", action="append", default=[], dest="changes", help=text)
+    if fields:
+        from workbench.model import ModelConfig
+
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        parser.epilog = "\n".join(("architecture fields for --set:", *_field_lines(ModelConfig)))
+
+
+def _field_lines(config_type: type, path: str = "", indent: str = "  ") -> Iterator[str]:
+    """A line per field: its name, its kinds or type, its label; below it, the options that single kinds have of their own."""
+    for info in describe(config_type):
+        names = [option.name for option in info.pick_options()]
+        yield f"{indent}{path}{info.name}={'|'.join(names) or info.type.__name__.upper()}    {info.label}"
+        for entry in info.registry or ():
+            if describe(entry.options):
+                yield f"{indent}  with {path}{info.name}={entry.name}:"
+                yield from _field_lines(entry.options, f"{path}{info.name}.", f"{indent}    ")
 
 
 def preset_config(name: str) -> ModelConfig:
-    """The config of a preset; `ConfigError` listing the names when there is none."""
+    """The config of a preset; `ConfigError` with the nearest names when there is none."""
     from workbench.model import PRESETS
 
     if name not in PRESETS:
-        raise ConfigError(f"There is no preset {name!r}.", hint=f"Choose one of: {', '.join(PRESETS)}.")
+        near = get_close_matches(name, PRESETS, n=3, cutoff=0.5)
+        hint = f"Did you mean {' or '.join(near)}? " if near else ""
+        raise ConfigError(f"There is no preset {name!r}.", hint=f"{hint}`inspect --list` names all {len(PRESETS)}.")
     return PRESETS[name].config
 
 
