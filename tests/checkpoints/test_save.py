@@ -266,7 +266,7 @@ def test_a_tokenizer_that_did_not_arrive_is_refused(tmp_path: Path, monkeypatch:
         return dataclasses.replace(loaded, tokenizer=ByteTokenizer())
 
     monkeypatch.setattr(saving, "load_checkpoint", damaged)
-    with pytest.raises(ModelError, match="its tokenizer reads .Hello, world!"):
+    with pytest.raises(ModelError, match=r"its tokenizer reads .Hello, world!"):
         save_checkpoint(tiny(), toy_tokenizer(), None, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 

@@ -204,5 +204,7 @@ def _adder(writer: GGUFWriter, value: Any) -> Callable[[str, Any], None]:
     """The writer's method for a value of this type."""
     if isinstance(value, bool):  # before int, which it is too
         return writer.add_bool
-    methods: dict[type, Callable[[str, Any], None]] = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string, list: writer.add_array}
+    methods: dict[type, Callable[[str, Any], None]] = {
+        int: writer.add_uint32, float: writer.add_float32, str: writer.add_string, list: writer.add_array,
+    }  # fmt: skip
     return methods[type(value)]

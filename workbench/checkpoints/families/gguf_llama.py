@@ -37,20 +37,18 @@ LLAMA_TABLE: Table = {
     "blk.{n}.ffn_down.{p}": _MLP + "down_proj.{p}",
     DIVISORS: None,  # a setting, see `gguf_rope`
 }
-QWEN2_TABLE: Table = {
+_QWEN: Table = {
     **_PLAIN,
-    "blk.{n}.attn_q.{p}": _ATTENTION + "q_proj.{p}",
-    "blk.{n}.attn_k.{p}": _ATTENTION + "k_proj.{p}",
-    "blk.{n}.attn_v.{p}": _ATTENTION + "v_proj.{p}",
     "blk.{n}.attn_output.weight": _ATTENTION + "o_proj.weight",
     "blk.{n}.ffn_gate.weight": _MLP + "gate_proj.weight",
     "blk.{n}.ffn_up.weight": _MLP + "up_proj.weight",
     "blk.{n}.ffn_down.weight": _MLP + "down_proj.weight",
 }
+QWEN2_TABLE: Table = {**_QWEN, **{f"blk.{{n}}.attn_{x}.{{p}}": f"{_ATTENTION}{x}_proj.{{p}}" for x in "qkv"}}
 QWEN3_TABLE: Table = {
-    **QWEN2_TABLE,
-    "blk.{n}.attn_q_norm.weight": _ATTENTION + "q_norm.weight",
-    "blk.{n}.attn_k_norm.weight": _ATTENTION + "k_norm.weight",
+    **_QWEN,
+    **{f"blk.{{n}}.attn_{x}.weight": f"{_ATTENTION}{x}_proj.weight" for x in "qkv"},
+    **{f"blk.{{n}}.attn_{x}_norm.weight": f"{_ATTENTION}{x}_norm.weight" for x in "qk"},
 }
 
 
