@@ -14,6 +14,7 @@ from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QMenu, QStackedW
 from ui import icons
 from ui.panels import PANELS, PanelPlace
 from ui.plots.activity import ActivityClock
+from ui.plots.block_plot import BlockPlot
 from ui.plots.live_plot import LivePlot
 from ui.services import Services
 from ui.theme import MEDIUM, SMALL
@@ -21,13 +22,14 @@ from ui.widgets.combo import OptionCombo
 from ui.widgets.slider import ValueSlider
 from ui.widgets.toggle import TickBox
 from workbench.core.events import Event
-from workbench.core.metrics import METRICS, PLOTS, PlotInfo
+from workbench.core.metrics import FAMILIES, METRICS, PLOTS, MetricFamily, PlotInfo
 
 CLOCK_MS: Final = 50
 DRAWING_SHARE: Final = 0.05
 """Of the GUI thread's time. A chart that is dear to draw is drawn less often; values wait, none is lost."""
 SIDE_BY_SIDE: Final = 3
-"""Charts that always stand beside each other; the others share the last place and are chosen there."""
+"""Charts that always stand beside each other; the others share the last place and are chosen there. A chart whose runs do not
+lie over each other (two runs side by side) takes the first place while it is the newest."""
 WINDOWS: Final = ((None, "All points"), (1_000, "Last 1,000"), (200, "Last 200"), (50, "Last 50"))
 SESSION: Final = "this session"
 FILE_KINDS: Final = ("png", "svg", "csv")
@@ -51,8 +53,11 @@ class MonitorPanel(QWidget):
         self._services = services
         self._activity = ActivityClock()
         self._run_count = 0
+        self._run_note = ""
         self._next_draw = 0.0
         self.plots = {info.name: self._plot(info) for info in PLOTS.values()}
+        self.blocks: dict[str, BlockPlot] = {}
+        """Charts of what was seen inside the blocks; made with the first look."""
         self._clock = QTimer(self)
         self._clock.setInterval(CLOCK_MS)
         self._clock.timeout.connect(self._tick)
@@ -69,17 +74,21 @@ class MonitorPanel(QWidget):
     def _plot(info: PlotInfo) -> LivePlot:
         metrics = [m for m in METRICS.values() if m.plot == info.name]
         if metrics[0].axis == "step":
-            return LivePlot(info, metrics, empty_text="No run yet –\npress Start in Fine-tune")
+            return LivePlot(info, metrics)
         plot = LivePlot(info, metrics, x_label="active time (min:s)", empty_text="Nothing measured yet –\nsend a message or start a run")
         plot.start_run(SESSION)
         return plot
 
     def _build(self) -> None:
-        names = list(self.plots)
+        names = [name for name, info in PLOTS.items() if info.overlay]
+        self.first = QStackedWidget()
+        for name in (names[0], *(n for n, info in PLOTS.items() if not info.overlay)):
+            self.first.addWidget(self.plots[name])
         row = QHBoxLayout()
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(1)
-        for name in names[:SIDE_BY_SIDE]:
+        row.addWidget(self.first, 1)
+        for name in names[1:SIDE_BY_SIDE]:
             row.addWidget(self.plots[name], 1)
         self.others = QStackedWidget()
         for name in names[SIDE_BY_SIDE:]:
@@ -159,32 +168,72 @@ class MonitorPanel(QWidget):
 
     @Slot(object)
     def _on_events(self, events: list[Event]) -> None:
-        points: dict[str, tuple[list[float], list[float]]] = {}
+        points: dict[tuple[str, str], tuple[list[float], list[float]]] = {}
+        seen = False
         for event in events:
             if not event.metrics:
                 continue
             at: float | None = None
+            side, step = getattr(event, "run", ""), float(getattr(event, "step", 0))
             for name, value in event.metrics.items():
-                if name not in METRICS:
+                metric = METRICS.get(name)
+                if metric is None or (side and not PLOTS[metric.plot].overlay):  # what compares two runs is said of both at once
                     continue
-                if METRICS[name].axis == "time":
+                timed = metric.axis == "time"
+                if timed:
                     at = self._activity.place(event.at) if at is None else at
-                xs, ys = points.setdefault(name, ([], []))
-                xs.append(at if METRICS[name].axis == "time" and at is not None else float(getattr(event, "step", 0)))
+                xs, ys = points.setdefault((name, "" if timed else side), ([], []))
+                xs.append(at if timed and at is not None else step)
                 ys.append(value)
-        for name, (xs, ys) in points.items():
-            self.plots[METRICS[name].plot].extend(name, xs, ys)
-        if points:
+            if event.name == "probe":
+                seen = self._look_inside(event, step, side) or seen
+        for (name, side), (xs, ys) in points.items():
+            self._extend(name, side, xs, ys)
+        if points or seen:
             self._mark()
+
+    def _extend(self, name: str, side: str, xs: list[float], ys: list[float]) -> None:
+        plot = self.plots[METRICS[name].plot]
+        if plot.axis == "time":
+            plot.extend(name, xs, ys)
+            return
+        run = self._run_name(side)
+        if run not in plot.runs:
+            plot.start_run(run, self._run_note)
+        plot.extend(name, xs, ys, run)
+        if self.first.indexOf(plot) >= 0 and self.first.currentWidget() is not plot:
+            self.first.setCurrentWidget(plot)
+
+    def _run_name(self, side: str) -> str:
+        return f"run {max(self._run_count, 1)} {side}".rstrip()
+
+    def _look_inside(self, event: Event, step: float, side: str) -> bool:
+        """What an event says of the blocks; True when it said something."""
+        found = [(family, values) for family in FAMILIES.values() if (values := family.profile(event.metrics))]
+        for family, values in found:
+            self._block_plot(family).append(step, values, self._run_name(side))
+        return bool(found)
+
+    def _block_plot(self, family: MetricFamily) -> BlockPlot:
+        if family.name not in self.blocks:
+            plot = self.blocks[family.name] = BlockPlot(family)
+            self.others.addWidget(plot)
+            self.other_choice.addItem(family.label, family.name)
+            if len(self.blocks) == 1:  # who asks to look inside wants to see it
+                self.other_choice.setCurrentIndex(self.other_choice.count() - 1)
+        return self.blocks[family.name]
+
+    @property
+    def charts(self) -> dict[str, LivePlot | BlockPlot]:
+        """Every chart there is."""
+        return {**self.plots, **self.blocks}
 
     @Slot(object)
     def _on_job_started(self, job: Any) -> None:
         self._activity.begin(getattr(job, "started_at", time.perf_counter()))
         if job.lane == "train":
             self._run_count += 1
-            for plot in self.plots.values():
-                if plot.axis == "step":
-                    plot.start_run(f"run {self._run_count}", note=f"{job.title}, started at {time.strftime('%H:%M')}.")
+            self._run_note = f"{job.title}, started at {time.strftime('%H:%M')}."
         for metric in METRICS.values():
             if metric.axis == "time":  # a new job is no continuation of the last one's line
                 self.plots[metric.plot].gap(metric.name)
@@ -206,7 +255,7 @@ class MonitorPanel(QWidget):
         now = time.perf_counter()
         if now < self._next_draw:
             return
-        dirty = [p for p in self.plots.values() if p.dirty and p.isVisible()]
+        dirty = [p for p in self.charts.values() if p.dirty and p.isVisible()]
         if not dirty:
             self._clock.stop()
             return
@@ -232,7 +281,7 @@ class MonitorPanel(QWidget):
 
     @Slot(bool)
     def _set_log(self, log: bool) -> None:
-        for plot in self.plots.values():
+        for plot in self.charts.values():
             if plot.axis == "step":
                 plot.set_log(log or plot.log_by_nature)
         self._mark()
@@ -245,7 +294,7 @@ class MonitorPanel(QWidget):
 
     @Slot()
     def _choose_other(self) -> None:
-        self.others.setCurrentWidget(self.plots[self.other_choice.currentData()])
+        self.others.setCurrentWidget(self.charts[self.other_choice.currentData()])
         self._mark()
 
     @Slot()
@@ -253,10 +302,14 @@ class MonitorPanel(QWidget):
         """Forget every point. A run that is going on draws on as the newest."""
         self._activity.clear()
         for plot in self.plots.values():
-            newest = plot.newest_run
             plot.clear()
-            if newest is not None:
-                plot.start_run(*newest)
+            if plot.axis == "time":
+                plot.start_run(SESSION)
+        for name in list(self.blocks):  # they come back with the next look
+            plot = self.blocks.pop(name)
+            self.other_choice.removeItem(self.other_choice.findData(name))
+            self.others.removeWidget(plot)
+            plot.deleteLater()
         self._mark()
 
     @Slot()
@@ -268,9 +321,10 @@ class MonitorPanel(QWidget):
         folder = QFileDialog.getExistingDirectory(self, "Save the charts into a folder")
         if not folder:
             return []
-        written = [Path(folder) / f"{name}.{kind}" for name, plot in self.plots.items() if plot.has_values]
+        charts = self.charts
+        written = [Path(folder) / f"{name}.{kind}" for name, plot in charts.items() if plot.has_values]
         for path in written:
-            self.plots[path.stem].save(path)
+            charts[path.stem].save(path)
         count = f"{len(written)} chart{'s' if len(written) != 1 else ''}"
         self._services.notify.info(f"{count} saved into {folder}." if written else "No chart has values yet; nothing was saved.")
         return written

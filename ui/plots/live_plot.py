@@ -9,7 +9,7 @@ plot.refresh()                              # the owner's clock decides when
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,10 +52,11 @@ class LivePlot(QWidget):
         parent: QWidget | None = None,
         *,
         x_label: str | None = None,
-        empty_text: str = "No run yet –\npress Start in Fine-tune",
+        empty_text: str = "No run yet –\nstart one in Build or Fine-tune",
         smoothing: float = 0.9,
         max_runs: int = 4,
         limit: int = POINT_LIMIT,
+        colours: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__(parent)
         if not metrics or len({m.axis for m in metrics}) != 1:
@@ -63,7 +64,10 @@ class LivePlot(QWidget):
         self.info = info
         self.metrics = {m.name: m for m in metrics}
         self.axis = metrics[0].axis
-        self._smoothing, self._max_runs, self._limit = smoothing, max_runs, limit
+        self._smoothing, self._limit = smoothing, limit
+        self._max_runs = max_runs if info.overlay else 1
+        self._by_metric = colours if colours is not None else None if info.overlay else {m.name: i for i, m in enumerate(metrics)}
+        self._leader: LivePlot | None = None
         self._log = False
         self._window: int | None = None
         self._follow = True
@@ -184,12 +188,17 @@ class LivePlot(QWidget):
             if key[0] not in self._runs:
                 self.start_run(key[0])
             number, run_index = list(self.metrics).index(metric), self._runs[key[0]]
-            style = CurveStyle(colour=run_index if self.axis == "step" else number, dash=number, marker=run_index)
+            style = CurveStyle(self._colour(metric, run_index, number), number, run_index)
             series = Series(self._smoothing, self._limit)
             self._curves[key] = Curve(self.metrics[metric], key[0], series, style, self._view)
             self._restyle()
             self._legend_toggled()
         return self._curves[key]
+
+    def _colour(self, metric: str, run: int, number: int) -> int:
+        if self._by_metric is not None:
+            return self._by_metric.get(metric, 0)
+        return run if self.axis == "step" else number
 
     def _forget(self, run: str) -> None:
         for key in [k for k in self._curves if k[0] == run]:
@@ -262,6 +271,13 @@ class LivePlot(QWidget):
         self._height.forget()
         self._redraw_soon()
 
+    def share_width(self, leader: LivePlot) -> None:
+        """Show the same stretch of steps as `leader`, zoomed or following."""
+        self._leader = leader
+        self._view.setXLink(leader._view)
+        self.follow_changed.connect(leader._set_follow)
+        leader.follow_changed.connect(self._set_follow)
+
     def _set_follow(self, on: bool) -> None:
         if on != self._follow:
             self._follow = on
@@ -302,7 +318,7 @@ class LivePlot(QWidget):
         several = len(self._runs) > 1
         stepped = self.axis == "step"
         metrics = [
-            (m.name, m.label, m.help, newest if stepped else i, i, None if several or not stepped else newest)
+            (m.name, m.label, m.help, self._colour(m.name, newest, i), i, None if several or not stepped else newest)
             for i, m in enumerate(self.metrics.values())
         ]
         self.legend.set_entries("metric", metrics if len(metrics) > 1 else [])
@@ -324,7 +340,7 @@ class LivePlot(QWidget):
         self._dirty = False
         curves = [c for c in self._shown_curves() if len(c.series)]
         self.canvas.set_empty(not curves)
-        if curves and self._follow:
+        if curves and self._follow and self._leader is None:
             newest = self._newest_run(curves)
             self._view.setXRange(*x_range([c.series for c in curves], [c.series for c in newest], self._window), padding=0)
         (low, high), _ = self._view.viewRange()

@@ -26,7 +26,7 @@ class StopChoice(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.question = wrapping()
-        self.save = Button("Stop and save", "End at the next step and keep the adapter and a checkpoint to go on from.", primary=True)
+        self.save = Button("Stop and save", "End at the next step and keep what was trained, with a checkpoint to go on from.", primary=True)
         self.drop = Button("Stop", "End at the next step; what was not saved yet is lost.")
         self.stay = Button("Continue", "Let the run go on.")
         self.save.clicked.connect(self._save)
@@ -114,9 +114,9 @@ class RunCard(QWidget):
     def job(self) -> Job | None:
         return self._job
 
-    def follow(self, job: Job) -> None:
-        """Show this run from now on."""
-        self._job, self.track = job, RunTrack()
+    def follow(self, job: Job, track: RunTrack | None = None) -> None:
+        """Show this run from now on; `track` when more is to be known of it."""
+        self._job, self.track = job, RunTrack() if track is None else track
         job.changed.connect(self.refresh)
         self._close_choice()
         self.refresh()

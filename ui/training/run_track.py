@@ -30,6 +30,7 @@ class RunTrack:
     def follow(self, events: Iterable[Event]) -> None:
         """Take in a batch of events, oldest first."""
         for event in events:
+            self._on_event(event)
             if event.name == "step":
                 self._on_step(event)
             elif event.name == "eval":
@@ -41,6 +42,9 @@ class RunTrack:
                 self.doing = event.message + (count.rstrip() if event.done else "")
             elif isinstance(event, Phase):
                 self.doing = ""
+
+    def _on_event(self, event: Event) -> None:
+        """Every event, for tracks that know of more kinds."""
 
     def _on_step(self, event: Event) -> None:
         self.step, self.of = getattr(event, "step", 0), getattr(event, "of", 0)
