@@ -172,8 +172,12 @@ def families() -> Iterator[tuple[Registry[Family], str]]:
 
 
 def config_of(registry: Registry[Family], name: str) -> ModelConfig:
-    """A small model that the family can hold: the defaults of its own reader where it writes, else LLaMA's."""
+    """A small model that the family can hold: what its own reader makes of LLaMA's settings in its words."""
     llama: dict[str, Any] = dict(n_kv_heads=1, d_ff=24, tie_embeddings=False)
+    family = registry[name].make()
+    if registry is HF_FAMILIES and family.write is not None:
+        written = family.write(ModelConfig(**SIZES, **llama))
+        return from_dict(ModelConfig, {**family.read(Settings(written, "config.json")), "tie_embeddings": False})
     extra: dict[str, dict[str, Any]] = {
         "gpt2": dict(
             position="learned", norm="layernorm", mlp="gelu_tanh", attention_bias=True, attention_out_bias=True, mlp_bias=True,
@@ -235,7 +239,7 @@ def test_reading_undoes_writing(name: str) -> None:
     assert written["tie_word_embeddings"] is False
     back = from_dict(ModelConfig, {**family.read(Settings(written, "config.json")), "tie_embeddings": False})
     assert back.problems() == []
-    worked_out = dict(n_kv_heads=config.kv_heads, head_dim=config.head_width, d_ff=config.hidden, final_norm=True)
+    worked_out = dict(n_kv_heads=config.kv_heads, head_dim=config.head_width, d_ff=config.hidden, final_norm=config.has_final_norm)
     assert dataclasses.replace(back, **worked_out) == dataclasses.replace(config, **worked_out)
 
 

@@ -16,14 +16,11 @@ from gguf.quants import dequantize
 
 from workbench.caches import KVCache
 from workbench.checkpoints import Loaded, load_checkpoint, save_checkpoint
-from workbench.model import ModelConfig, Transformer, build_model
+from tests.parity.twins import SIZES, assert_equal_everywhere, assert_equal_padded, logits, random_twin, some_ids
+from workbench.model import ModelConfig, build_model
 
 pytestmark = pytest.mark.parity
 
-TOLERANCE = 1e-4
-"""Largest difference of a logit in float32; tiny models stay below 1e-5."""
-LENGTH = 23
-SIZES = dict(num_hidden_layers=3, hidden_size=32, num_attention_heads=4, intermediate_size=48, vocab_size=101, max_position_embeddings=64)
 SMALL_GPT2: dict[str, Any] = dict(n_layer=3, n_embd=32, n_head=4, vocab_size=101, n_positions=64)
 PLAIN_ROPE = {"rope_type": "default", "rope_theta": 1e5}
 
@@ -46,41 +43,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def theirs(name: str) -> Any:
-    """A tiny random transformers model whose biases and gains are random too."""
-    transformers = pytest.importorskip("transformers")
-    kind, settings = CASES[name]
-    torch.manual_seed(0)
-    config = getattr(transformers, f"{kind}Config")(**settings, bos_token_id=0, eos_token_id=0)
-    model = transformers.AutoModelForCausalLM.from_config(config).eval()
-    with torch.no_grad():
-        for key, parameter in model.named_parameters():
-            parameter.normal_(1.0 if "norm" in key or ".ln_" in key else 0.0, 0.3)
-    return model
-
-
-def logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
-    with torch.no_grad():
-        out: torch.Tensor = model(ids).logits
-    return out
-
-
-def some_ids(vocab: int = 101, batch: int = 2, length: int = LENGTH) -> torch.Tensor:
-    return torch.randint(vocab, (batch, length), generator=torch.Generator().manual_seed(1))
-
-
-def chunked(model: Transformer, ids: torch.Tensor, size: int) -> torch.Tensor:
-    cache = KVCache.for_model(model, capacity=ids.shape[1], batch=ids.shape[0])
-    with torch.no_grad():
-        return torch.cat([model(part, cache=cache) for part in ids.split(size, 1)], 1)
-
-
-def assert_equal_everywhere(model: Transformer, expected: torch.Tensor, ids: torch.Tensor) -> None:
-    """Full, step by step, and in chunks of 3 and 7 through the cache."""
-    with torch.no_grad():
-        full = model(ids)
-    assert (full - expected).abs().max() <= TOLERANCE
-    for size in (1, 3, 7):
-        assert (chunked(model, ids, size) - expected).abs().max() <= TOLERANCE, f"chunks of {size}"
+    return random_twin(*CASES[name])
 
 
 @pytest.mark.parametrize("shards", ["whole", "shards"])
@@ -124,15 +87,7 @@ def test_left_padding_changes_nothing(tmp_path: Path) -> None:
     model, ids = theirs("llama untied, grouped"), some_ids()
     model.save_pretrained(tmp_path / "m")
     ours = load_checkpoint(tmp_path / "m").model
-    padded = ids.clone()
-    padded[1, :5] = 0
-    mask = torch.ones_like(padded)
-    mask[1, :5] = 0
-    positions = (mask.cumsum(1) - 1).masked_fill(mask == 0, -1)
-    with torch.no_grad():
-        expected = model(padded, attention_mask=mask, position_ids=positions.clamp(min=0)).logits
-        found = ours(padded, positions=positions)
-    assert (found - expected)[mask.bool()].abs().max() <= TOLERANCE
+    assert_equal_padded(ours, model, ids, left=5)
 
 
 # ---- written here ------------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ class Take:
     `to`: the parameters, in the order they lie in the tensor. `transposed`: the file keeps (in, out).
     `order`: which rows each takes, where they do not simply follow one another.
     `when`: which models have this name, where the same parameter is called otherwise in others of the family.
-    `spare`: an older name, read where no other tensor fills the parameter and never written.
+    `spare`: an older name, read where no other tensor of the file fills the parameter; it stands below the newer one.
     """
 
     to: tuple[str, ...]
@@ -120,7 +120,7 @@ def in_force(table: Table, config: ModelConfig) -> Table:
     return {
         text: entry
         for text, entry in table.items()
-        if not isinstance(entry, Take) or not (entry.spare or (entry.when is not None and not entry.when(config)))
+        if not isinstance(entry, Take) or entry.when is None or entry.when(config)
     }
 
 

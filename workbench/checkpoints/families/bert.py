@@ -30,8 +30,9 @@ TABLE: Table = {
     _LAYER + "output.dense.{p}": _BLOCK + "mlp.down_proj.{p}",
     "cls.predictions.transform.dense.{p}": "head_transform.dense.{p}",
     "cls.predictions.decoder.weight": "lm_head.weight",
-    "cls.predictions.bias": "lm_head.bias",
-    "cls.predictions.decoder.bias": Take(("lm_head.bias",), spare=True),
+    # transformers' class adds the decoder's, and ties the other to it together with the matrix
+    "cls.predictions.decoder.bias": Take(("lm_head.bias",), when=lambda config: not config.tie_embeddings),
+    "cls.predictions.bias": Take(("lm_head.bias",), spare=True),
     # the first files call a norm's gain and offset as the paper did
     **{theirs + "gamma": Take((ours + "weight",), spare=True) for theirs, ours in _NORMS.items()},
     **{theirs + "beta": Take((ours + "bias",), spare=True) for theirs, ours in _NORMS.items()},
@@ -89,7 +90,10 @@ def write(config: ModelConfig) -> Mapping[str, Any]:
 
 
 @HF_FAMILIES.register(
-    "bert", label="BERT", source="arXiv:1810.04805", help="BERT with its masked-token head (BertForMaskedLM); it fills in, it does not write."
+    "bert",
+    label="BERT",
+    source="arXiv:1810.04805",
+    help="BERT with its masked-token head (BertForMaskedLM); it fills in, it does not write.",
 )
 def bert() -> Family:
     return Family(TABLE, read, write, prefix="bert.", architecture="BertForMaskedLM", tied_by_default=True)

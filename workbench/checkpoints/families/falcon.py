@@ -33,9 +33,7 @@ TABLE: Table = {
     "transformer.h.{n}.post_attention_layernorm.{p}": Take((_NORMS + "mlp_norm.{p}",), when=_one_norm),
     "transformer.h.{n}.ln_attn.{p}": Take((_NORMS + "attention_norm.{p}",), when=_two_norms),
     "transformer.h.{n}.ln_mlp.{p}": Take((_NORMS + "mlp_norm.{p}",), when=_two_norms),
-    "transformer.h.{n}.self_attention.query_key_value.{p}": Take(
-        tuple(f"{_ATTENTION}{x}_proj.{{p}}" for x in "qkv"), order=group_order
-    ),
+    "transformer.h.{n}.self_attention.query_key_value.{p}": Take(tuple(f"{_ATTENTION}{x}_proj.{{p}}" for x in "qkv"), order=group_order),
     "transformer.h.{n}.self_attention.dense.{p}": _ATTENTION + "o_proj.{p}",
     "transformer.h.{n}.mlp.dense_h_to_4h.{p}": "blocks.{n}.mlp.up_proj.{p}",
     "transformer.h.{n}.mlp.dense_4h_to_h.{p}": "blocks.{n}.mlp.down_proj.{p}",

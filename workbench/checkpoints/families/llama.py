@@ -149,7 +149,7 @@ def qwen2() -> Family:
 
 def _read_qwen3(settings: Settings) -> Mapping[str, Any]:
     bias = settings.flag("attention_bias", default=False)
-    more = {"head_dim": settings.integer("head_dim", default=128), "qk_norm": "head"}
+    more: dict[str, Any] = {"head_dim": settings.integer("head_dim", default=128), "qk_norm": "head"}
     return read_common(settings, context=32768, attention_bias=bias, attention_out_bias=bias, **_qwen_windows(settings), **more)
 
 

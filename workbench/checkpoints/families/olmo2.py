@@ -37,6 +37,8 @@ def write(config: ModelConfig) -> Mapping[str, Any]:
     return {**write_common(config), "attention_bias": config.attention_bias}
 
 
-@HF_FAMILIES.register("olmo2", label="OLMo-2", source="arXiv:2501.00656", help="OLMo-2 1B to 32B; the first OLMo and OLMo-3 are other types.")
+@HF_FAMILIES.register(
+    "olmo2", label="OLMo-2", source="arXiv:2501.00656", help="OLMo-2 1B to 32B; the first OLMo and OLMo-3 are other types."
+)
 def olmo2() -> Family:
     return Family(TABLE, read, write, prefix="model.", architecture="Olmo2ForCausalLM")

@@ -148,8 +148,8 @@ def without_ntk(config: ModelConfig) -> ModelConfig:
     if config.position.kind != "rope" or config.position.options.scaling.kind != "ntk":
         return config
     options = config.position.options
-    rotary = config.position.make(head_width=config.head_width, max_positions=config.max_positions).rotary
-    wheel = Wheel(rotary, options.base, config.max_positions, torch.float32, torch.device("cpu"))
+    position: Any = config.position.make(head_width=config.head_width, max_positions=config.max_positions)
+    wheel = Wheel(position.rotary, options.base, config.max_positions, torch.float32, torch.device("cpu"))
     plain = replace(options, base=stretched_base(wheel, options.scaling.options.factor), scaling=ROPE_SCALINGS.choose("none"))
     folded = replace(config, position=replace(config.position, options=plain))
     return config if folded.problems() else folded
