@@ -22,9 +22,7 @@ SOURCELESS = ("checkpoint format", "Hugging Face model type", "GGUF architecture
 
 def modules() -> Iterator[ModuleType]:
     yield from (
-        importlib.import_module(m.name)
-        for m in pkgutil.walk_packages(workbench.__path__, "workbench.")
-        if not m.name.endswith("__main__")
+        importlib.import_module(m.name) for m in pkgutil.walk_packages(workbench.__path__, "workbench.") if not m.name.endswith("__main__")
     )
 
 
@@ -105,3 +103,50 @@ def test_a_kind_is_labelled_explained_and_sourced(registry: Registry[Any], entry
         assert is_sentence(entry.help), f"help is no sentence: {entry.help!r}"
         assert entry.source, f"{registry.what} {entry.name!r} names no paper or reference"
     assert [str(p) for p in field_problems(entry.options())] == []
+
+
+# ---- architecture: what a person may change about a model is sourced, and says who decided so ----------------------
+
+AXES = ("norm", "position encoding", "norm placement", "MLP", "initialisation", "RoPE scaling")
+NO_PAPER = {
+    ("ModelConfig", "max_positions"): "every training run chooses its own",
+    ("ModelConfig", "position"): "its kinds have their own",
+    ("ModelConfig", "norm"): "its kinds have their own",
+    ("ModelConfig", "residual"): "its kinds have their own",
+    ("ModelConfig", "mlp"): "its kinds have their own",
+    ("ModelConfig", "init"): "its kinds have their own",
+}
+"""Settings of an architecture without a paper, or without a model that made them known, and why."""
+
+
+def architecture_settings() -> list[tuple[type, FieldInfo]]:
+    from workbench.model import ModelConfig
+
+    options = {entry.options: None for registry, entry in ENTRIES if registry.what in AXES}
+    return [(config, info) for config in (ModelConfig, *options) for info in describe(config)]
+
+
+@pytest.mark.parametrize(("config", "info"), architecture_settings(), ids=lambda x: getattr(x, "__name__", None) or x.name)
+def test_a_setting_of_an_architecture_names_its_source_and_who_uses_it(config: type, info: FieldInfo) -> None:
+    excuse = NO_PAPER.get((config.__name__, info.name))
+    assert info.source or excuse, f"{config.__name__}.{info.name} names no paper or reference"
+    assert info.used_by or info.registry is not None, f"{config.__name__}.{info.name} names no model that uses it"
+    assert not (info.source and excuse), f"{config.__name__}.{info.name} needs no excuse"
+    for text in (info.source, info.used_by, info.equation):
+        assert text == text.strip().rstrip("."), "forms write these into sentences of their own"
+    for option in info.options or ():
+        assert option.used_by, f"{config.__name__}.{info.name}={option.name} names no model that uses it"
+
+
+@pytest.mark.parametrize(("registry", "entry"), [e for e in ENTRIES if e[0].what in AXES], ids=lambda x: getattr(x, "what", None) or x.name)
+def test_a_kind_of_an_architecture_has_its_equation_and_who_uses_it(registry: Registry[Any], entry: Entry[Any]) -> None:
+    assert entry.equation
+    assert entry.used_by
+    for text in (entry.source, entry.used_by, entry.equation):
+        assert text == text.strip().rstrip(".")
+
+
+def test_every_axis_is_looked_at() -> None:
+    assert {registry.what for registry, _ in ENTRIES} >= set(AXES)
+    known = {(config.__name__, info.name) for config, info in architecture_settings()}
+    assert set(NO_PAPER) <= known, "an excuse for a setting that is not there"

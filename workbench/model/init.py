@@ -31,16 +31,13 @@ _DEEPNORM_SCALED = (*_BRANCH_ENDS, "v_proj.weight", "up_proj.weight", "gate_proj
 @dataclass(frozen=True)
 class NormalOptions:
     std: float = setting(
-        0.02,
-        label="Standard deviation",
-        key="initializer_range",
-        minimum=1e-6,
-        maximum=10,
-        log=True,
+        0.02, label="Standard deviation", key="initializer_range", minimum=1e-6, maximum=10, log=True,
+        source="Radford et al. 2018 (GPT-1)", equation="W ~ N(0, σ²)", used_by="GPT-2 and BERT (0.02), SmolLM2 (1/√width)",
         help="Spread of freshly drawn weights.",
-    )
+    )  # fmt: skip
     scale_residual: bool = setting(
         True, label="Scale branch outputs by 1/√(2L)", source="Radford et al. 2019 (GPT-2)",
+        equation="σ ← σ / √(2L) for W_o and W_down", used_by="GPT-2, GPT-3",
         help="Draws the matrices that write to the residual stream smaller, so that its variance does not grow with depth.",
     )  # fmt: skip
 
@@ -50,6 +47,8 @@ class NormalOptions:
     label="Normal, branch ends scaled (GPT-2)",
     options=NormalOptions,
     source="Radford et al. 2019 (GPT-2)",
+    equation="W ~ N(0, σ²);  what ends a branch: N(0, σ² / 2L)",
+    used_by="GPT-2, GPT-3, SmolLM2",
     help="Draws all weights from one normal distribution and those that end a branch with 1/√(2L) of its spread.",
 )
 @dataclass(frozen=True)
@@ -66,6 +65,8 @@ class NormalInit:
     "xavier",
     label="Xavier normal",
     source="Glorot & Bengio 2010",
+    equation="W ~ N(0, 2 / (fan_in + fan_out))",
+    used_by="Transformer 2017",
     help="Draws each matrix with variance 2 / (fan-in + fan-out), which keeps activations and gradients of similar size.",
 )
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ class XavierInit:
     "deepnorm",
     label="DeepNorm",
     source="arXiv:2203.00555",
+    equation="W ~ β · Xavier for W_v, W_o and the MLP,  β = (8L)^(−¼)",
+    used_by="DeepNet",
     help="Xavier with value, output and MLP matrices shrunk by (8L)^(−¼), the partner of the DeepNorm placement.",
 )
 @dataclass(frozen=True)

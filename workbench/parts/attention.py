@@ -58,10 +58,11 @@ class Attention(Joined):
         else:
             heads = joint.view(batch, tokens, -1, self.head_width).transpose(1, 2)
             turning = heads.shape[1] - self.kv_heads
-            both, v = heads[:, :turning], heads[:, turning:]
+            # Splits, not slices: their gradients are laid side by side once, where a slice's is a tensor of zeros each.
+            both, v = heads.split((turning, self.kv_heads), 1)
             if self.positional:
                 both = position.rotate(both, frame.rotation)
-            q, k = both[:, : -self.kv_heads], both[:, -self.kv_heads :]
+            q, k = both.split((turning - self.kv_heads, self.kv_heads), 1)
         out = attend(q, k, v, self.scoring, frame) if cache is None else cache.attend(q, k, v, self.scoring, frame)
         mixed: Tensor = self.o_proj(out.transpose(1, 2).reshape(batch, tokens, -1))
         return mixed

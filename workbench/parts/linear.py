@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
@@ -75,6 +76,34 @@ class Corrected(nn.Module):
         raise NotImplementedError
 
 
+class _JointProduct(torch.autograd.Function):
+    """x [..., in] times weights that lie below each other in `joint` [sum of out, in] -> [..., sum of out], one product in
+    each direction; the gradient of each weight is its part of one matrix. Takes autocast's dtype as a linear would."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, joint: Tensor, count: int, *parameters: Tensor) -> Tensor:
+        kind = x.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+        rows, matrix = x.to(dtype), joint.to(dtype)
+        ctx.save_for_backward(rows, matrix)
+        ctx.heights = [p.shape[0] for p in parameters[:count]]
+        ctx.dtypes = x.dtype, joint.dtype
+        ctx.biased = len(parameters) > count
+        with torch.autocast(kind, enabled=False):
+            bias = torch.cat(parameters[count:]).to(dtype) if ctx.biased else None
+            return F.linear(rows, matrix, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        rows, matrix = ctx.saved_tensors
+        flat = gradient.reshape(-1, gradient.shape[-1])
+        toward = torch.mm(flat, matrix).view_as(rows).to(ctx.dtypes[0]) if ctx.needs_input_grad[0] else None
+        parts = torch.split(torch.mm(flat.t(), rows.reshape(-1, rows.shape[-1])).to(ctx.dtypes[1]), ctx.heights)
+        biases = torch.split(flat.sum(0).to(ctx.dtypes[1]), ctx.heights) if ctx.biased else ()
+        return toward, None, None, *parts, *biases
+
+
 class Joint:
     """Linears that read the same input and lie one below the other in memory, so that one product can serve all of them.
 
@@ -116,7 +145,9 @@ class Joint:
     def __call__(self, x: Tensor, *present: nn.Module) -> Tensor | None:
         """x [..., in] -> all outputs side by side [..., sum of out], or None when each has to be asked by itself.
         `present` are the modules that stand in the linears' places now."""
-        if torch.is_grad_enabled() or self.biased or not self.linears:
+        if torch.is_grad_enabled():
+            return self._learning(x, present)
+        if self.biased or not self.linears:
             return None
         corrected = False
         for linear, here, start in zip(self.linears, present, self._starts, strict=True):
@@ -128,6 +159,19 @@ class Joint:
                 corrected = True
         out = one_row(x, self.weight) if is_one_row(x, self.weight) else F.linear(x, self.weight)
         return self._corrected(x, out, present) if corrected else out
+
+    def _learning(self, x: Tensor, present: tuple[nn.Module, ...]) -> Tensor | None:
+        """The joint product where all of the weights, and nothing else in these linears, are trained; None otherwise."""
+        if not self.linears:
+            return None
+        for linear, here, start in zip(self.linears, present, self._starts, strict=True):
+            weight = here.weight if type(here) is Linear else None
+            if weight is not linear.weight or weight.data_ptr() != start or not weight.requires_grad:
+                return None
+        weights = [linear.weight for linear in self.linears]
+        biases = [linear.bias for linear in self.linears] if self.biased else []
+        out: Tensor = _JointProduct.apply(x, self.weight, len(weights), *weights, *biases)  # type: ignore[no-untyped-call]
+        return out
 
     def _corrected(self, x: Tensor, out: Tensor, present: tuple[nn.Module, ...]) -> Tensor:
         for here, part in zip(present, torch.split(out, [linear.out_features for linear in self.linears], -1), strict=True):

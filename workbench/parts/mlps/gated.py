@@ -49,6 +49,6 @@ _gated(
 )
 _gated("geglu", F.gelu, "GeGLU", "GELU", "T5 v1.1", "Three matrices: an exact GELU gate decides how much of a second projection passes.")
 _gated(
-    "geglu_tanh", partial(F.gelu, approximate="tanh"), "GeGLU (tanh)", "GELU_tanh", "Gemma",
+    "geglu_tanh", partial(F.gelu, approximate="tanh"), "GeGLU (tanh)", "GELU_tanh", "Gemma, Gemma 2",
     "Three matrices: a tanh-approximated GELU gate decides how much of a second projection passes.",
 )  # fmt: skip

@@ -40,14 +40,14 @@ _plain(
     "GELU",
     "GELU",
     "arXiv:1606.08415",
-    "BERT, Falcon, GPT-NeoX",
+    "BERT, Falcon, GPT-NeoX, Pythia",
     "Two matrices with the exact Gaussian error linear unit between them.",
 )
 _plain(
-    "gelu_tanh", partial(F.gelu, approximate="tanh"), "GELU (tanh)", "GELU_tanh", "arXiv:1606.08415", "GPT-2, Phi",
+    "gelu_tanh", partial(F.gelu, approximate="tanh"), "GELU (tanh)", "GELU_tanh", "arXiv:1606.08415", "GPT-1 to GPT-3, BLOOM, Phi",
     "Two matrices with the tanh approximation of GELU, as GPT-2 was trained; it differs from the exact form by up to 0.0005.",
 )  # fmt: skip
 _plain(
-    "relu", F.relu, "ReLU", "max(0, ·)", "arXiv:1706.03762", "the original Transformer, OPT",
+    "relu", F.relu, "ReLU", "max(0, ·)", "arXiv:1706.03762", "Transformer 2017, OPT",
     "Two matrices with a rectifier between them.",
 )  # fmt: skip

@@ -16,9 +16,13 @@ from workbench.parts.norms.base import NORMS
 class LayerNormOptions:
     eps: float = setting(
         1e-5, label="Epsilon", key="layer_norm_epsilon", minimum=1e-12, maximum=1, log=True, advanced=True,
+        source="arXiv:1607.06450", equation="√(var(x) + ε)", used_by="GPT-2, Falcon and Pythia (1e-5), BERT (1e-12)",
         help="Added to the variance before the root, so that a constant input does not divide by zero.",
     )  # fmt: skip
-    bias: bool = setting(True, label="Bias", advanced=True, help="Adds a learned offset after the gain.")
+    bias: bool = setting(
+        True, label="Bias", advanced=True, source="arXiv:1607.06450", equation="y = x̂ · g + b", used_by="GPT-2, BERT, Falcon; not by MPT",
+        help="Adds a learned offset after the gain.",
+    )  # fmt: skip
 
 
 @NORMS.register(
@@ -27,7 +31,7 @@ class LayerNormOptions:
     options=LayerNormOptions,
     source="arXiv:1607.06450",
     equation="y = (x − mean(x)) / √(var(x) + ε) · g + b",
-    used_by="GPT-2, GPT-NeoX, Falcon, Phi",
+    used_by="Transformer 2017, GPT-1 to GPT-3, BERT, GPT-NeoX, BLOOM, Falcon, Phi",
     help="Removes the mean and divides by the standard deviation of each token's vector, then applies a gain and an offset.",
 )
 class LayerNorm(nn.Module):

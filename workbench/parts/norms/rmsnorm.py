@@ -18,11 +18,13 @@ from workbench.parts.norms.base import NORMS
 class RMSNormOptions:
     eps: float = setting(
         1e-5, label="Epsilon", key="rms_norm_eps", minimum=1e-12, maximum=1, log=True, advanced=True,
+        source="arXiv:1910.07467", equation="√(mean(x²) + ε)", used_by="LLaMA 2, Mistral and SmolLM2 (1e-5), Qwen, Gemma and OLMo 2 (1e-6)",
         help="Added to the mean square before the root.",
     )  # fmt: skip
     unit_offset: bool = setting(
         False, label="Gain stored around 0", advanced=True, source="arXiv:2408.00118",
-        help="Multiplies by 1 + g instead of g, as Gemma stores its gains.",
+        equation="y = x̂ · (1 + g)", used_by="Gemma",
+        help="Multiplies by 1 + g instead of g, so that weight decay pulls the gain towards 1.",
     )  # fmt: skip
 
 

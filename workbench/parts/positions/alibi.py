@@ -17,11 +17,12 @@ from workbench.parts.positions.base import POSITIONS, Position
 class AlibiOptions:
     divided: bool = setting(
         False, label="Divide by √head width", advanced=True, source="arXiv:2311.16867",
-        help="Scales the bias together with the scores, as Falcon-RW does.",
+        equation="s = (q · k − m_h · (i − j)) / √D", used_by="Falcon-RW",
+        help="Scales the bias together with the scores.",
     )  # fmt: skip
     rounded: bool = setting(
         False, label="Round to bfloat16", advanced=True, source="arXiv:2311.16867",
-        help="Rounds slopes and biases to bfloat16, as Falcon-RW was trained; far distances lose precision.",
+        used_by="Falcon-RW", help="Rounds slopes and biases to bfloat16; far distances lose precision.",
     )  # fmt: skip
 
 

@@ -14,8 +14,21 @@ from workbench.parts.positions.base import POSITIONS, Position
 from workbench.parts.positions.scaling import ROPE_SCALINGS, NoScaling, RopeScaling, Wheel
 
 STYLES = (
-    Option("half", "Halves (i, i + d/2)", "Pairs dimension i with i + d/2, as Hugging Face's LLaMA-like classes store their weights."),
-    Option("interleaved", "Neighbours (2i, 2i + 1)", "Pairs neighbouring dimensions, as RoFormer, GPT-J and GGUF's llama files do."),
+    Option(
+        "half",
+        "Halves (i, i + d/2)",
+        "Pairs dimension i with i + d/2, as Hugging Face's LLaMA-like classes store their weights.",
+        used_by="Hugging Face folders of LLaMA, Mistral, Qwen, Falcon, GPT-NeoX, Phi, Gemma",
+        equation="(x_i, x_{i+d/2})",
+    ),
+    Option(
+        "interleaved",
+        "Neighbours (2i, 2i + 1)",
+        "Pairs neighbouring dimensions, as RoFormer, GPT-J and GGUF's llama files do.",
+        used_by="RoFormer, GPT-J, GGUF files of the llama family",
+        equation="(x_{2i}, x_{2i+1})",
+        source="arXiv:2104.09864",
+    ),
 )
 
 
@@ -23,19 +36,24 @@ STYLES = (
 class RopeOptions:
     base: float = setting(
         10000.0, label="Base θ", key="rope_theta", minimum=2, maximum=1e9, log=True,
+        source="arXiv:2104.09864", equation="θ_i = base^(−2i/d)",
+        used_by="LLaMA 2 and Pythia (10,000), SmolLM2 (100,000), LLaMA 3 (500,000), Qwen2.5 (1,000,000)",
         help="Sets the wavelengths: the slowest pair turns once in about 2π·θ tokens, so a larger base suits longer contexts.",
     )  # fmt: skip
     style: str = pick(
-        STYLES, "half", label="Pairing", advanced=True, key="rope_interleaved",
+        STYLES, "half", label="Pairing", advanced=True, key="rope_interleaved", source="arXiv:2104.09864",
+        used_by="Hugging Face folders (halves), GGUF's llama files (neighbours)",
         help="Which dimensions turn together; it must match the weights, and wrong pairing degrades without an error.",
     )  # fmt: skip
     rotary_fraction: float = setting(
         1.0, label="Rotated part of each head", key="partial_rotary_factor", minimum=0.01, maximum=1, advanced=True,
+        source="arXiv:2204.06745", used_by="GPT-NeoX and Pythia (0.25), Phi-2 (0.4)",
         help="Only this part of each head's dimensions turns; the rest carries no position.",
     )  # fmt: skip
     scaling: Choice[RopeScaling] = choice(
-        ROPE_SCALINGS, "none", label="Scaling", key="rope_type", help="How the angles change so that longer texts fit."
-    )
+        ROPE_SCALINGS, "none", label="Scaling", key="rope_type", source="arXiv:2306.15595", used_by="LLaMA 3.1 (131,072 tokens from 8,192)",
+        help="How the angles change so that longer texts fit.",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         coerce_choices(self)

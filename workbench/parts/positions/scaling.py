@@ -48,15 +48,17 @@ ROPE_SCALINGS: Registry[RopeScaling] = Registry("RoPE scaling")
 
 def _factor(default: float = 4.0) -> float:
     found: float = setting(
-        default, label="Factor s", key="factor", minimum=1, maximum=1024, help="How many times longer the context becomes."
-    )
+        default, label="Factor s", key="factor", minimum=1, maximum=1024, source="arXiv:2306.15595",
+        used_by="LLaMA 3.1 (8), LLaMA 3.2 (32), Qwen2.5 for long texts (4)", help="How many times longer the context becomes.",
+    )  # fmt: skip
     return found
 
 
 def _original(default: int | None, none_label: str) -> int | None:
     found: int | None = setting(
         default, label="Original context L", key="original_max_position_embeddings", unit="tokens", minimum=8, maximum=1_048_576,
-        none_label=none_label, help="The context that the weights were trained with, before scaling.",
+        none_label=none_label, source="arXiv:2309.00071", used_by="LLaMA 3.1 (8,192)",
+        help="The context that the weights were trained with, before scaling.",
     )  # fmt: skip
     return found
 
@@ -71,7 +73,14 @@ class _Plain:
         return self.original or context
 
 
-@ROPE_SCALINGS.register("none", label="No scaling", source="arXiv:2104.09864", help="Turns by the plain angles; no scaling is applied.")
+@ROPE_SCALINGS.register(
+    "none",
+    label="No scaling",
+    source="arXiv:2104.09864",
+    equation="θ'_i = θ_i",
+    used_by="LLaMA 1 to 3, Mistral, Qwen, SmolLM2",
+    help="Turns by the plain angles; no scaling is applied.",
+)
 class NoScaling(_Plain):
     def rates(self, wheel: Wheel, length: int) -> Tensor:
         return wheel.rates()
@@ -155,18 +164,22 @@ class YarnOptions:
     original: int | None = _original(None, "context / s")
     beta_fast: float = setting(
         32.0, label="β fast", key="beta_fast", minimum=0.01, maximum=4096, advanced=True,
+        source="arXiv:2309.00071", used_by="Qwen2.5 for long texts (32)",
         help="Pairs that turn at least this often within the original context keep their rate.",
     )  # fmt: skip
     beta_slow: float = setting(
         1.0, label="β slow", key="beta_slow", minimum=0.001, maximum=4096, advanced=True,
+        source="arXiv:2309.00071", used_by="Qwen2.5 for long texts (1)",
         help="Pairs that turn at most this often within the original context are slowed down by the whole factor.",
     )  # fmt: skip
     attention_factor: float | None = setting(
         None, label="Attention factor", key="attention_factor", minimum=0.01, maximum=100, none_label="0.1 ln s + 1", advanced=True,
+        source="arXiv:2309.00071", equation="t = 0.1 ln s + 1;  q kᵀ ← t² · q kᵀ", used_by="Qwen2.5 for long texts",
         help="Multiplies cosines and sines, which sharpens attention over many more keys.",
     )  # fmt: skip
     truncate: bool = setting(
-        True, label="Whole-numbered ramp", key="truncate", advanced=True,
+        True, label="Whole-numbered ramp", key="truncate", advanced=True, source="arXiv:2309.00071",
+        used_by="Qwen2.5 for long texts; not by gpt-oss",
         help="Rounds the ends of the ramp to whole pairs, as the paper's code does.",
     )  # fmt: skip
 
@@ -216,14 +229,17 @@ class Llama3Options:
     factor: float = _factor(8.0)
     low: float = setting(
         1.0, label="Low-frequency factor", key="low_freq_factor", minimum=0.01, maximum=1024, advanced=True,
+        source="arXiv:2407.21783", used_by="LLaMA 3.1 (1)",
         help="Waves longer than the original context divided by this are slowed down by the whole factor.",
     )  # fmt: skip
     high: float = setting(
         4.0, label="High-frequency factor", key="high_freq_factor", minimum=0.01, maximum=1024, advanced=True,
+        source="arXiv:2407.21783", used_by="LLaMA 3.1 (4)",
         help="Waves shorter than the original context divided by this keep their rate.",
     )  # fmt: skip
     original: int = setting(
         8192, label="Original context L", key="original_max_position_embeddings", unit="tokens", minimum=8, maximum=1_048_576,
+        source="arXiv:2407.21783", used_by="LLaMA 3.1 (8,192)",
         help="The context that the weights were trained with, before scaling.",
     )  # fmt: skip
 

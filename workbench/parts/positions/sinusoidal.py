@@ -17,10 +17,12 @@ from workbench.parts.positions.base import POSITIONS, Position
 class SinusoidalOptions:
     base: float = setting(
         10000.0, label="Longest wavelength / 2π", minimum=2, maximum=1e8, log=True, advanced=True,
+        source="arXiv:1706.03762", equation="wavelengths 2π … 2π · base", used_by="Transformer 2017 (10,000)",
         help="The slowest wave repeats after 2π times this many tokens.",
     )  # fmt: skip
     scale_embedding: bool = setting(
         True, label="Scale embeddings by √d", source="arXiv:1706.03762",
+        equation="x ← √d · x + PE(p)", used_by="Transformer 2017",
         help="Multiplies token embeddings by √d_model first; without it the waves swamp small embeddings.",
     )  # fmt: skip
 
@@ -39,7 +41,7 @@ def sinusoids(positions: Tensor, width: int, base: float) -> Tensor:
     options=SinusoidalOptions,
     source="arXiv:1706.03762",
     equation="x ← √d · x + PE(p),  PE(p, 2i) = sin(p / 10000^(2i/d)), PE(p, 2i+1) = cos(p / 10000^(2i/d))",
-    used_by="the original Transformer",
+    used_by="Transformer 2017",
     help="Adds fixed sine and cosine waves of geometrically spaced wavelengths to the token embeddings.",
 )
 class SinusoidalPosition(Position):

@@ -13,8 +13,9 @@ from workbench.parts.residuals.base import RESIDUALS, Branch, MakeNorm, Residual
 @dataclass(frozen=True)
 class ParallelOptions:
     shared_norm: bool = setting(
-        False, label="One norm for both branches", key="num_ln_in_parallel_attn",
-        help="Falcon-7B and Phi feed both branches from one norm; Falcon-40B and GPT-NeoX give each its own.",
+        False, label="One norm for both branches", key="num_ln_in_parallel_attn", source="arXiv:2311.16867",
+        equation="x ← x + Attn(N(x)) + MLP(N(x))", used_by="Falcon 7B, Phi; not by Falcon 40B and GPT-NeoX",
+        help="Feeds both branches from one norm instead of giving each its own.",
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from workbench.parts.residuals.base import RESIDUALS, Branch, MakeNorm, Residual
     label="Post-norm",
     source="arXiv:1706.03762",
     equation="x ← N(x + F(x))",
-    used_by="the original Transformer, BERT, GPT-1",
+    used_by="Transformer 2017, GPT-1, BERT",
     help="Normalises the stream after each branch is added; gradients at the top do not shrink with depth, so it needs warm-up.",
 )
 class PostNorm(Residual):

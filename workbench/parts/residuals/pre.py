@@ -12,7 +12,7 @@ from workbench.parts.residuals.base import RESIDUALS, Branch, MakeNorm, Residual
     label="Pre-norm",
     source="arXiv:2002.04745",
     equation="x ← x + F(N(x))",
-    used_by="GPT-2, LLaMA, Mistral, Qwen, SmolLM",
+    used_by="GPT-2, GPT-3, BLOOM, LLaMA, Mistral, Qwen, SmolLM",
     help="Normalises what enters each branch and leaves the residual stream untouched; trains without warm-up at any depth.",
 )
 class PreNorm(Residual):
