@@ -13,8 +13,8 @@ from workbench.core.errors import WorkbenchError
 def _arguments(parser: argparse.ArgumentParser) -> None:
     model_argument(parser)
     parser.add_argument("--adapter", metavar="DIR[:STRENGTH]", required=True, help="Adapter folder in PEFT's format.")
-    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="Folder to write; must not exist.")
-    parser.add_argument("--format", metavar="hf|workbench", default="hf", help="Kind of checkpoint. Default: hf.")
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="Folder, or .gguf file, to write.")
+    parser.add_argument("--format", metavar="hf|gguf|workbench", default="hf", help="Kind of checkpoint. Default: hf.")
     compute_flags(parser)
 
 
