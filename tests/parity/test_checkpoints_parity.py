@@ -14,9 +14,9 @@ import torch
 from gguf.constants import GGMLQuantizationType
 from gguf.quants import dequantize
 
+from tests.parity.twins import SIZES, assert_equal_everywhere, assert_equal_padded, logits, random_twin, some_ids
 from workbench.caches import KVCache
 from workbench.checkpoints import Loaded, load_checkpoint, save_checkpoint
-from tests.parity.twins import SIZES, assert_equal_everywhere, assert_equal_padded, logits, random_twin, some_ids
 from workbench.model import ModelConfig, build_model
 
 pytestmark = pytest.mark.parity
