@@ -33,7 +33,8 @@ class ComputeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSummary:
-    """The loaded model, in words and numbers. `parameter_bytes` are measured on its tensors."""
+    """The loaded model, in words and numbers. `parameter_bytes` are measured on its tensors; `converted`: its architecture was
+    changed after loading, so that `path` holds what it came from and not the model itself."""
 
     name: str
     path: Path
@@ -47,6 +48,7 @@ class ModelSummary:
     device: str
     chat: bool
     notices: tuple[str, ...] = ()
+    converted: bool = False
 
     @property
     def context(self) -> int:

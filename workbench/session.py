@@ -6,7 +6,6 @@ that chats and one that trains share the model's weights and choose their adapte
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
@@ -21,7 +20,8 @@ import torch
 from workbench import adapters
 from workbench.adapters.peft import load_adapter
 from workbench.caches import CacheConfig, KVCache
-from workbench.checkpoints import Loaded, SaveReport, load_events, save_events
+from workbench.checkpoints import Loaded, SaveReport, load_events
+from workbench.converting import ConversionMeasure, converted, converted_summary, measured, room_for_undo, sample_text
 from workbench.core.control import Control
 from workbench.core.errors import BusyError, FileError, ModelError, WorkbenchError
 from workbench.core.events import Event, Notice, Phase
@@ -29,10 +29,12 @@ from workbench.core.fields import require_usable
 from workbench.core.format import bytes_text
 from workbench.data import DataConfig, DataReport
 from workbench.devices import Compute, choose_compute, default_threads
+from workbench.exporting import Merged, export
 from workbench.finetuning import finetune, prepare_data
 from workbench.generation import CacheState, GenerationResult, Reply, ScoreResult, generate, reply, score
 from workbench.library import Library
 from workbench.model import Accounting, ModelConfig, Transformer, account
+from workbench.model.convert import ConversionPlan, ConversionReport, plan
 from workbench.pretraining import PretrainCheck, pretrain, pretrain_pair
 from workbench.pretraining import preflight as preflight_pretrain
 from workbench.requests import (
@@ -67,6 +69,7 @@ class Session:
         self._template: ChatTemplate | None = None
         self._summary: ModelSummary | None = None
         self._in_force: _InForce | None = None
+        self._conversion: _Conversion | None = None
         self._adapter_names = (f"chat-{number}" for number in count())
         self._adapter_users = 0
         self._chat = _ChatCache()
@@ -111,7 +114,7 @@ class Session:
             self._loaded = loaded
             self._template = chat_template(loaded)
             self._summary = summarize(loaded, path, model, self.compute, self._template)
-            self._in_force = None
+            self._in_force = self._conversion = None
             self._chat = _ChatCache()
         try:
             self.library.remember(path)
@@ -126,7 +129,7 @@ class Session:
         with self._lock:
             if self._model_users:
                 raise _busy("unload the model")
-            self._loaded = self._template = self._summary = self._in_force = None
+            self._loaded = self._template = self._summary = self._in_force = self._conversion = None
             self._chat = _ChatCache()
 
     def account(self, config: ModelConfig | None = None) -> Accounting:
@@ -240,17 +243,78 @@ class Session:
     def merge(
         self, adapter: Path, strength: float, out: Path, format: str = "hf", control: Control | None = None
     ) -> Generator[Event, None, SaveReport | None]:
-        """Write a copy of the model with an adapter added into its weights, read it back and compare. None when `control`
-        stopped it. Raises `FileError` or `ModelError` when the adapter does not fit or the place is taken."""
+        """Write a copy of the model with an adapter added into its weights, read it back and compare. See `exporting.export`."""
         with self._using_model() as loaded:
-            yield Phase(word="Loading")
-            merged = copy.deepcopy(loaded.model)
-            for name in adapters.adapter_names(merged):
-                adapters.detach(merged, name)
-            load_adapter(merged, adapter, "merged")
-            yield Notice(message=_bake(merged, "merged", strength))
-            family = loaded.source.family if loaded.source.format == format else None
-            return (yield from save_events(merged, loaded.tokenizer, loaded.chat_template, out, format, family, control=control))
+            return (yield from export(loaded, Merged(adapter, strength), out, format, control=control or Control()))
+
+    def export(
+        self, out: Path, format: str = "hf", type: str | None = None, overwrite: bool = False, control: Control | None = None
+    ) -> Generator[Event, None, SaveReport | None]:
+        """Write the model as it chats now, with the adapter in force added into its weights, for other programs: a Hugging Face
+        folder (hf), a .gguf file (gguf), or our own (workbench). See `exporting.export`."""
+        with self._using_model() as loaded:
+            force = self.adapter
+            merged = None if force is None else Merged(force.path, force.strength)
+            return (yield from export(loaded, merged, out, format, type=type, overwrite=overwrite, control=control or Control()))
+
+    # ---- converting --------------------------------------------------------------------------------------------------
+
+    def plan_conversion(self, new: ModelConfig) -> ConversionPlan:
+        """What becomes of the loaded model in another architecture, setting by setting; a few milliseconds, nothing allocated.
+        Raises `ConfigError` when that architecture cannot be built."""
+        return plan(self.loaded.config, new)
+
+    def measure_conversion(
+        self, new: ModelConfig, sample: Path | None = None, control: Control | None = None
+    ) -> Generator[Event, None, ConversionMeasure | None]:
+        """What a conversion costs in nats per token on a text (None: a built-in one), adapters aside. See `converting.measured`."""
+        text, name = (sample_text(), "built-in prose") if sample is None else (read_text(sample), sample.name)
+        with self._using_model() as loaded:
+            return (yield from measured(loaded, require_tokenizer(loaded), new, text, name, control or Control()))
+
+    def convert(self, new: ModelConfig, control: Control | None = None) -> Generator[Event, None, ConversionReport | None]:
+        """Make the loaded model, converted, the current one; the old one is kept for `undo_conversion` while memory allows, with
+        its adapter, which does not come along. None when `control` stopped it. Raises `ConfigError`, `ModelError`, `BusyError`."""
+        self._require_idle("convert the model")
+        loaded = self.loaded
+        made = yield from converted(loaded, new, control or Control())
+        if made is None:
+            return None
+        with self._lock:
+            if self._model_users or self._loaded is not loaded or self._summary is None:
+                raise _busy("convert the model")
+            before = _Before(loaded, self._summary, self._in_force, self._conversion and replace(self._conversion, before=None))
+            self._loaded, report = made
+            self._summary = converted_summary(self._loaded, before.summary)
+            self._in_force, self._chat = None, _ChatCache()
+            self._conversion = _Conversion(report, before if room_for_undo(loaded.model) else None)
+        if self._conversion.before is None:
+            yield Notice(message="Memory does not allow to keep the old model for undo; load it again instead.", level="warning")
+        if before.in_force is not None:
+            yield Notice(message=f"The adapter {before.in_force.state.name} belongs to the old model and does not act.", level="warning")
+        return report
+
+    def undo_conversion(self) -> ModelSummary:
+        """Go back to the model, and its adapter, as before the last conversion. Raises `WorkbenchError` when there is none to go
+        back to, `BusyError` while the model is in use."""
+        with self._lock:
+            before = None if self._conversion is None else self._conversion.before
+            if before is None:
+                raise WorkbenchError("There is no conversion to undo.", hint="Load the model again to have it as it was.")
+            if self._model_users:
+                raise _busy("undo the conversion")
+            self._loaded, self._summary = before.loaded, before.summary
+            self._in_force, self._conversion, self._chat = before.in_force, before.conversion, _ChatCache()
+            return before.summary
+
+    @property
+    def conversion(self) -> ConversionReport | None:
+        """How the current model was converted; None when it is as it was loaded."""
+        return None if self._conversion is None else self._conversion.report
+
+    @property
+    def can_undo_conversion(self) -> bool:
+        return self._conversion is not None and self._conversion.before is not None
 
     # ---- adapters ----------------------------------------------------------------------------------------------------
 
@@ -306,31 +370,30 @@ class _InForce:
     stamp: tuple[tuple[str, int, int], ...]
 
 
+@dataclass(frozen=True)
+class _Before:
+    """What was in force before a conversion."""
+
+    loaded: Loaded
+    summary: ModelSummary
+    in_force: _InForce | None
+    conversion: _Conversion | None
+
+
+@dataclass(frozen=True)
+class _Conversion:
+    """The conversion in force; `before` is None when there was no memory to keep it."""
+
+    report: ConversionReport
+    before: _Before | None
+
+
 def _stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
     """Names, sizes and times of a folder's files; empty when it cannot be listed, which the loader then explains."""
     try:
         return tuple(sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in folder.iterdir() if f.is_file()))
     except OSError:
         return ()
-
-
-@torch.inference_mode()
-def _bake(model: Transformer, name: str, strength: float) -> str:
-    """Merge an attached adapter for good, and say how far the logits moved. Raises `ModelError` when it was more than rounding."""
-    draw = torch.Generator().manual_seed(0)
-    ids = torch.randint(model.config.vocab_size, (1, min(32, model.config.max_positions)), generator=draw).to(model.device)
-    with adapters.selected(model, {name: strength}):
-        wanted = model(ids).float()
-    adapters.scale(model, name, strength)
-    adapters.bake(model, name)
-    moved, size = float((model(ids).float() - wanted).abs().max()), float(wanted.abs().max())
-    allowed = size * (1e-3 if model.dtype == torch.float32 else 0.1)
-    if not moved <= allowed:
-        raise ModelError(
-            f"The merged model is not the base with its adapter: logits differ by {moved:.3g}, rounding explains {allowed:.3g}.",
-            hint="Load the model in float32 and merge again.",
-        )
-    return f"Base + adapter and merged weights differ by at most {moved:.1e} in the logits (of size {size:.1f})."
 
 
 def new_cache(model: Transformer, config: CacheConfig) -> KVCache | None:

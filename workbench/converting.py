@@ -1,0 +1,189 @@
+"""Converting the loaded model to another architecture: measuring what it costs, doing it, undoing it; for the session to run."""
+
+from __future__ import annotations
+
+import importlib.resources
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from workbench import adapters
+from workbench.checkpoints import Loaded
+from workbench.core.control import Control
+from workbench.core.errors import DataError, FileError, ModelError
+from workbench.core.events import Event, Phase, Progress
+from workbench.core.format import bytes_text
+from workbench.model import ModelConfig, Transformer, account
+from workbench.model.convert import ConversionPlan, ConversionReport, convert_steps, plan
+from workbench.requests import ModelSummary
+from workbench.tokenizers import Tokenizer
+
+WINDOW, TOKENS = 256, 512
+"""Tokens read at once, and at most, when a conversion is measured: about two seconds for the starter on two cores."""
+
+CONVERTED = " (converted)"
+_SAMPLE = "prose.txt"
+_ROWS = 128
+
+
+@dataclass(frozen=True)
+class ConversionMeasure:
+    """What a conversion costs before any training, on `tokens` predicted tokens of a text.
+
+    Nats per token of the model as it is and as converted; `difference` is the mean of the paired differences (positive: the
+    text became harder to predict) and `standard_error` its standard error. The figures of a model that sees the tokens it is
+    to predict do not exist and are None. `max_abs_logit_difference` is over the same tokens.
+    """
+
+    sample: str
+    tokens: int
+    nats_before: float
+    nats_after: float | None
+    difference: float | None
+    standard_error: float | None
+    max_abs_logit_difference: float
+    plan: ConversionPlan
+
+    def to_json(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "plan"} | {"plan": self.plan.to_json()}
+
+
+def sample_text() -> str:
+    """The built-in text that conversions are measured on."""
+    found = importlib.resources.files("resources") / "samples" / _SAMPLE
+    if not found.is_file():
+        raise FileError("The built-in sample text is not installed.", hint="Install the program again, or choose a text of your own.")
+    return found.read_text(encoding="utf-8")
+
+
+def measured(
+    loaded: Loaded, tokenizer: Tokenizer, new: ModelConfig, text: str, sample: str, control: Control
+) -> Generator[Event, None, ConversionMeasure | None]:
+    """Convert a copy of the model and let both predict a text. None when `control` stopped it. Raises `ConfigError` for an
+    unusable architecture, `DataError` for a text that is too short, `ModelError` when there is no memory for the copy."""
+    planned = plan(loaded.config, new)
+    ids = _sample_ids(tokenizer, text, loaded.config, new)
+    windows = [ids[at : at + WINDOW] for at in range(0, len(ids) - 1, WINDOW - 1)]
+    made = yield from _made(loaded, new, control, extra=len(windows))
+    if made is None:
+        return None
+    converted, _ = made
+    found: list[_Compared] = []
+    for number, window in enumerate(windows):
+        yield Progress(message="Measuring the conversion", done=number, total=len(windows))
+        control.wait_while_paused()
+        if control.stopping:
+            return None
+        with adapters.disabled(loaded.model):
+            found.append(_compared(loaded.model, converted, window))
+    return _summed(found, planned, sample)
+
+
+def converted(loaded: Loaded, new: ModelConfig, control: Control) -> Generator[Event, None, tuple[Loaded, ConversionReport] | None]:
+    """The model in another architecture, with its tokenizer and template; the loaded one stays as it is. None when `control`
+    stopped it. Raises `ConfigError` or `ModelError`."""
+    plan(loaded.config, new)  # says what is wrong before anything is counted
+    made = yield from _made(loaded, new, control)
+    if made is None:
+        return None
+    model, report = made
+    words = {"exact": "it computes the same", "approximate": "it computes nearly the same", "fresh": "it needs training"}[report.verdict]
+    notice = f"Converted from {loaded.source.name}: {words}. The converted model is in memory only until it is exported."
+    source = replace(loaded.source, format="workbench", family="workbench")
+    return replace(loaded, model=model, config=model.config, source=source, notices=(notice,)), report
+
+
+def converted_summary(loaded: Loaded, before: ModelSummary) -> ModelSummary:
+    """What a person is told about the converted model."""
+    return replace(
+        before, name=before.name.removesuffix(CONVERTED) + CONVERTED, format="workbench", family="workbench", config=loaded.config,
+        parameters=sum(p.numel() for p in loaded.model.parameters()), parameter_bytes=sum(p.nbytes for p in loaded.model.parameters()),
+        notices=loaded.notices, converted=True,
+    )  # fmt: skip
+
+
+def room_for_undo(model: Transformer) -> bool:
+    """Whether memory allows to keep a model that is not in use any more: as much again must stay free."""
+    return psutil.virtual_memory().available > sum(p.nbytes for p in model.parameters())
+
+
+def _made(
+    loaded: Loaded, new: ModelConfig, control: Control, extra: int = 0
+) -> Generator[Event, None, tuple[Transformer, ConversionReport] | None]:
+    needed = round(1.1 * account(new).parameter_bytes(loaded.model.dtype.itemsize))
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise ModelError(
+            f"The converted model needs {bytes_text(needed)} beside the loaded one; {bytes_text(free)} are free.",
+            hint="Close other programs, load the model as bfloat16, or choose a smaller architecture.",
+        )
+    yield Phase(word="Loading")
+    steps = convert_steps(loaded.model, new)
+    while True:
+        if control.stopping:
+            steps.close()
+            return None
+        try:
+            with torch.inference_mode(False), adapters.disabled(loaded.model):
+                done, total = next(steps)
+        except StopIteration as end:
+            made: tuple[Transformer, ConversionReport] = end.value
+            return made
+        yield Progress(message="Converting", done=done, total=total + extra)
+
+
+# ---- measuring -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Losses of one window, [T − 1] each (those of a model that sees its targets are None), and the largest difference."""
+
+    before: Tensor
+    after: Tensor | None
+    largest: float
+
+
+def _sample_ids(tokenizer: Tokenizer, text: str, old: ModelConfig, new: ModelConfig) -> list[int]:
+    ids = tokenizer.encode(text[: 16 * TOKENS])[: min(TOKENS, 4 * min(old.max_positions, new.max_positions))]
+    if (strange := max(ids, default=0)) >= new.vocab_size:
+        raise DataError(f"The text holds token {strange}, and the new vocabulary ends at {new.vocab_size}.", hint="Choose another text.")
+    if len(ids) < 2:
+        raise DataError(f"The text has {len(ids)} tokens; at least 2 are needed to predict one.", hint="Choose a longer text.")
+    return ids
+
+
+@torch.inference_mode()
+def _compared(old: Transformer, new: Transformer, window: Sequence[int]) -> _Compared:
+    length = min(len(window), old.config.max_positions, new.config.max_positions)
+    ids = torch.tensor(window[:length], device=old.device)
+    tokens = min(old.config.vocab_size, new.config.vocab_size)
+    hidden = [model.hidden(ids[None])[0] for model in (old, new)]
+    losses: list[list[Tensor]] = [[], []]
+    largest = 0.0
+    for at in range(0, length - 1, _ROWS):
+        upto = min(at + _ROWS, length - 1)
+        logits = [model.head(h[at:upto]).float() for model, h in zip((old, new), hidden, strict=True)]
+        largest = max(largest, float((logits[1][:, :tokens] - logits[0][:, :tokens]).abs().max()))
+        for side, of in zip(losses, logits, strict=True):
+            side.append(F.cross_entropy(of, ids[at + 1 : upto + 1], reduction="none").double())
+    return _Compared(torch.cat(losses[0]), torch.cat(losses[1]) if new.config.causal and old.config.causal else None, largest)
+
+
+def _summed(found: Sequence[_Compared], planned: ConversionPlan, sample: str) -> ConversionMeasure:
+    before = torch.cat([c.before for c in found])
+    largest = max(c.largest for c in found)
+    after = [c.after for c in found if c.after is not None]
+    if not after:
+        return ConversionMeasure(sample, len(before), float(before.mean()), None, None, None, largest, planned)
+    moved = torch.cat(after) - before
+    error = float(moved.std() / math.sqrt(len(moved))) if len(moved) > 1 else 0.0
+    return ConversionMeasure(
+        sample, len(before), float(before.mean()), float(torch.cat(after).mean()), float(moved.mean()), error, largest, planned
+    )
