@@ -16,7 +16,7 @@ from workbench.checkpoints.families.layers import every
 from workbench.checkpoints.families.settings import Settings
 from workbench.checkpoints.load import parameters_of
 from workbench.checkpoints.table import match, outgoing
-from workbench.core.errors import ModelError
+from workbench.core.errors import ConfigError, ModelError
 from workbench.core.fields import from_dict
 from workbench.model import PRESETS, ModelConfig, account, build_model
 from workbench.model.differences import differences
@@ -390,6 +390,22 @@ def test_what_cannot_be_run_is_refused_by_name(kind: str, base: dict[str, Any], 
         read(kind, base, **given)
     assert says in caught.value.message
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("kind", [e.name for e in HF_FAMILIES])
+def test_settings_of_any_type_are_understood_or_refused(kind: str) -> None:
+    family = HF_FAMILIES[kind].make()
+    assert family.write is not None
+    written = dict(family.write(ModelConfig(**SMALL, position={"kind": "rope", "scaling": "yarn"})))
+    more = ("rope_scaling", "rotary_pct", "layer_types", "no_rope_layers", "use_sliding_window", "sliding_window", "model_type")
+    values = (None, True, -1, 0, 7, 10**30, 10**9, 1.5, "x", "", [], [1], {}, {"rope_type": "default"}, {"a": 1})
+    for key in (*written, *more):
+        for value in values:
+            try:
+                fields = family.read(Settings({**written, key: value}, "config.json"))
+                from_dict(ModelConfig, {**fields, "tie_embeddings": True}).problems()
+            except (ModelError, ConfigError) as error:
+                assert error.message
 
 
 SMALL: dict[str, Any] = dict(vocab_size=32, n_layers=3, d_model=16, n_heads=2, max_positions=32)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from workbench.checkpoints.families.base import GATED_ACTIVATIONS, HF_FAMILIES, Family, activation_of
-from workbench.checkpoints.families.layers import FULL, SLIDING, read_windows, write_layer_types
+from workbench.checkpoints.families.layers import FULL, SLIDING, block_count, read_windows, write_layer_types
 from workbench.checkpoints.families.llama import TABLE as LLAMA_TABLE
 from workbench.checkpoints.families.llama import read_common, write_common
 from workbench.checkpoints.families.settings import Settings
@@ -25,7 +25,7 @@ TABLE: Table = {
 
 def read(settings: Settings) -> Mapping[str, Any]:
     settings.refuse("use_bidirectional_attention", (False,))
-    layers = settings.integer("num_hidden_layers")
+    layers = block_count(settings)
     window = None if settings.silenced("sliding_window") else settings.integer("sliding_window", default=4096)
     bias = settings.flag("attention_bias", default=False)
     scalar = settings.number("query_pre_attn_scalar", default=256.0)

@@ -10,6 +10,15 @@ from workbench.core.errors import ModelError
 from workbench.model import ModelConfig
 
 FULL, SLIDING = "full_attention", "sliding_attention"
+_MOST = 4096
+"""Blocks that a list is made for; no model has so many, and a damaged file may claim any number."""
+
+
+def block_count(settings: Settings) -> int:
+    layers = settings.integer("num_hidden_layers")
+    if not 0 <= layers <= _MOST:
+        raise settings.wrong("num_hidden_layers", layers, f"a number up to {_MOST}")
+    return layers
 
 
 def every(blocks: Sequence[int], layers: int) -> int | None:

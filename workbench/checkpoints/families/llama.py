@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from workbench.checkpoints.families.base import GATED_ACTIVATIONS, HF_FAMILIES, Family, activation_of, epsilon_of
-from workbench.checkpoints.families.layers import FULL, SLIDING, read_windows, write_layer_types
+from workbench.checkpoints.families.layers import FULL, SLIDING, block_count, read_windows, write_layer_types
 from workbench.checkpoints.families.rope import read_rope, write_rope
 from workbench.checkpoints.families.settings import Settings
 from workbench.checkpoints.table import Table
@@ -103,7 +103,7 @@ def llama() -> Family:
 
 def _read_mistral(settings: Settings) -> Mapping[str, Any]:
     # Absent means the class's default of 4096; an explicit null means that there is no window.
-    layers = settings.integer("num_hidden_layers")
+    layers = block_count(settings)
     window = None if settings.silenced("sliding_window") else settings.integer("sliding_window", default=4096)
     return read_common(settings, context=131072, **read_windows(settings, layers, window, [SLIDING] * layers))
 
@@ -123,7 +123,7 @@ def mistral() -> Family:
 
 
 def _qwen_windows(settings: Settings) -> dict[str, Any]:
-    layers = settings.integer("num_hidden_layers")
+    layers = block_count(settings)
     used = settings.flag("use_sliding_window", default=False) and not settings.silenced("sliding_window")
     window = settings.integer("sliding_window", default=4096) if used else None
     first = settings.integer("max_window_layers", default=28)

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from workbench.checkpoints.families.base import HF_FAMILIES, Family
-from workbench.checkpoints.families.layers import FULL, SLIDING, read_unturned, read_windows, write_layer_types
+from workbench.checkpoints.families.layers import FULL, SLIDING, block_count, read_unturned, read_windows, write_layer_types
 from workbench.checkpoints.families.llama import TABLE, read_common, write_common
 from workbench.checkpoints.families.settings import Settings
 from workbench.model import ModelConfig
 
 
 def read(settings: Settings) -> Mapping[str, Any]:
-    layers = settings.integer("num_hidden_layers")
+    layers = block_count(settings)
     bias = settings.flag("attention_bias", default=False)
     nope_every = read_unturned(settings, layers, usual_interval=4)
     windowed = settings.flag("use_sliding_window", default=False) and settings.get("sliding_window") is not None
