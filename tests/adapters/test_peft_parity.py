@@ -22,7 +22,11 @@ LIMIT = 1e-5
 TARGETS = {
     "gpt2": (["c_attn"], ["c_attn", "c_proj", "c_fc"]),
     "llama": (["q_proj", "v_proj"], ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]),
+    "gpt_neox": (["query_key_value"], ["query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"]),
+    "falcon": (["query_key_value"], ["query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"]),
+    "phi": (["q_proj", "v_proj"], ["q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2"]),
 }
+FAMILIES = list(TARGETS)
 
 
 def theirs(family: str, folder: Path) -> Any:
@@ -30,14 +34,16 @@ def theirs(family: str, folder: Path) -> Any:
     import transformers
 
     torch.manual_seed(0)
-    if family == "gpt2":
-        config: Any = transformers.GPT2Config(vocab_size=61, n_positions=32, n_embd=24, n_layer=2, n_head=4)
-        model: Any = transformers.GPT2LMHeadModel(config)
-    else:
-        config = transformers.LlamaConfig(
-            vocab_size=61, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2
-        )
-        model = transformers.LlamaForCausalLM(config)
+    sizes: dict[str, Any] = dict(vocab_size=61, hidden_size=32, num_hidden_layers=2, num_attention_heads=4)
+    configs: dict[str, tuple[Any, dict[str, Any]]] = {
+        "gpt2": (transformers.GPT2Config, dict(vocab_size=61, n_positions=32, n_embd=24, n_layer=2, n_head=4)),
+        "llama": (transformers.LlamaConfig, {**sizes, "intermediate_size": 48, "num_key_value_heads": 2}),
+        "gpt_neox": (transformers.GPTNeoXConfig, {**sizes, "intermediate_size": 48}),
+        "falcon": (transformers.FalconConfig, {**sizes, "new_decoder_architecture": True, "num_kv_heads": 2}),
+        "phi": (transformers.PhiConfig, {**sizes, "intermediate_size": 48}),
+    }
+    make, settings = configs[family]
+    model: Any = transformers.AutoModelForCausalLM.from_config(make(**settings))
     model.save_pretrained(folder)
     return model.eval()
 
@@ -56,7 +62,7 @@ def difference(mine: torch.Tensor, reference: torch.Tensor) -> float:
     return float((mine - reference).abs().max())
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("method", ["lora", "rslora"])
 @pytest.mark.parametrize("targets", [("all-linear",), ("attention",), ("blocks.1.attention.q_proj", "blocks.0.mlp.down_proj")])
 def test_ours_loads_in_peft(family: str, method: str, targets: tuple[str, ...], tmp_path: Path, ids: torch.Tensor) -> None:
@@ -77,7 +83,7 @@ def test_ours_loads_in_peft(family: str, method: str, targets: tuple[str, ...], 
     assert difference(mine, expected) <= LIMIT
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("rslora", [False, True])
 @pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False")
@@ -87,7 +93,7 @@ def test_peft_loads_in_ours(family: str, rslora: bool, which: int, tmp_path: Pat
     reference = theirs(family, tmp_path / "base")
     config = peft.LoraConfig(
         r=4, lora_alpha=6, use_rslora=rslora, target_modules=TARGETS[family][which], task_type="CAUSAL_LM",
-        rank_pattern={"c_attn|q_proj": 2}, alpha_pattern={r"h\.1\.attn\.c_attn|1.self_attn.v_proj": 3},
+        rank_pattern={"c_attn|q_proj|query_key_value": 2}, alpha_pattern={r"h\.1\.attn\.c_attn|1.self_attn.v_proj|1.*query_key_value": 3},
     )  # fmt: skip
     wrapped = peft.get_peft_model(reference, config).eval()
     with torch.no_grad():
@@ -105,7 +111,7 @@ def test_peft_loads_in_ours(family: str, rslora: bool, which: int, tmp_path: Pat
     assert difference(mine, expected) <= LIMIT
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_there_and_back_keeps_every_bit(family: str, tmp_path: Path, ids: torch.Tensor) -> None:
     """PEFT -> ours -> PEFT."""
     import peft

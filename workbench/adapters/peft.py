@@ -54,7 +54,7 @@ def load_adapter(
     _same_modules(folder, set(by_module), set(by_module) & layout.keys() if expected is None else expected)
     pairs: dict[str, Pair] = {}
     for module, tensors in by_module.items():
-        pairs.update(_pairs(model, folder, module, layout[module], tensors, settings))
+        pairs.update(_pairs(model, folder, module, layout[module], tensors, settings, naming))
     specs = {layer: _spec(settings, pair) for layer, pair in pairs.items()}
     common = _spec(settings, Pair(torch.empty(settings.r, 0), torch.empty(0, settings.r), settings.scaling(settings.r, settings.alpha)))
     config = LoraConfig(
@@ -143,7 +143,7 @@ def _same_modules(folder: Path, present: set[str], expected: set[str]) -> None:
 
 
 def _pairs(
-    model: nn.Module, folder: Path, module: str, parts: Sequence[str], tensors: Mapping[str, Tensor], settings: Settings
+    model: nn.Module, folder: Path, module: str, parts: Sequence[str], tensors: Mapping[str, Tensor], settings: Settings, naming: Naming
 ) -> dict[str, Pair]:
     a, b = (tensors[f"lora_{x}.weight"].float() for x in "AB")
     hosts: list[Any] = [model.get_submodule(part) for part in parts]
@@ -160,7 +160,8 @@ def _pairs(
         raise ModelError(
             f"{module} in {folder} holds values that are not finite.", hint="The run that made it had diverged; use an earlier save."
         )
-    pair = Pair(a, b, settings.scaling(r, by_pattern(module, settings.alpha_pattern, settings.alpha)))
+    rows = naming.rows(model, parts)
+    pair = Pair(a, b if rows is None else b[rows], settings.scaling(r, by_pattern(module, settings.alpha_pattern, settings.alpha)))
     if len(parts) == 1:
         return {parts[0]: pair}
     return {part: p for part, p in zip(parts, cut(pair, sizes), strict=True) if p is not None}
@@ -197,8 +198,17 @@ def _joined(model: nn.Module, adapters: Mapping[str, Adapter], layout: Layout, n
         present = [_pair(adapters[part]) if part in adapters else None for part in parts]
         if any(present):
             sizes = [int(model.get_submodule(part).out_features) for part in parts]  # type: ignore[arg-type]
-            pairs[module] = join(present, sizes)
+            pairs[module] = _placed(join(present, sizes), naming.rows(model, parts))
     return pairs
+
+
+def _placed(pair: Pair, rows: Tensor | None) -> Pair:
+    """With the rows of B where the fused matrix has them."""
+    if rows is None:
+        return pair
+    b = torch.empty_like(pair.b)
+    b[rows] = pair.b
+    return Pair(pair.a, b, pair.scaling)
 
 
 def _pair(adapter: Adapter) -> Pair:

@@ -19,6 +19,8 @@ from workbench.tokenizers import BpeTokenizer, RustTokenizer, Tokenizer
 from workbench.tokenizers.rust import rust_from_spec
 
 _NO_TOKENIZER = "The tokenizer has no form that other programs read (it works on bytes), so the folder has none."
+_WITH_PIPELINE = (BpeTokenizer, RustTokenizer)
+"""Tokenizers that have the form of tokenizer.json; bytes have none."""
 _HINT = "Save it as a workbench checkpoint, which keeps every architecture."
 
 
@@ -42,9 +44,10 @@ def prepare_folder(content: Content, wanted: str | None) -> Writing:
         with atomic_folder(path) as folder:
             yield from write_safetensors(folder / "model.safetensors", tensors)
             _write_json(folder / "config.json", settings)
-            _write_tokenizer(folder, content, pipeline)
+            _write_tokenizer(folder, content)
 
-    notices = (_NO_TOKENIZER,) if content.tokenizer is not None and pipeline is None else ()
+    tokenizer = content.tokenizer
+    notices = () if tokenizer is None or isinstance(tokenizer, _WITH_PIPELINE) else (_NO_TOKENIZER,)
     return Writing(name, type_name(dtype), sum(t.nbytes for t in tensors), write, lambda _, rows: rows.to(dtype), notices)
 
 
@@ -60,13 +63,13 @@ def _ends(tokenizer: Tokenizer | None) -> dict[str, Any]:
     }
 
 
-def _write_tokenizer(folder: Path, content: Content, pipeline: Mapping[str, Any] | None) -> None:
+def _write_tokenizer(folder: Path, content: Content) -> None:
     tokenizer = content.tokenizer
     if content.chat_template is not None:
         write_text(folder / "chat_template.jinja", content.chat_template)
-    if tokenizer is None or pipeline is None:
+    if not isinstance(tokenizer, _WITH_PIPELINE):
         return
-    _write_json(folder / "tokenizer.json", pipeline)
+    _write_json(folder / "tokenizer.json", _pipeline(tokenizer))
     named = {"bos_token": tokenizer.bos_id, "eos_token": next(iter(tokenizer.eos_ids), None), "pad_token": tokenizer.pad_id}
     about = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -84,14 +87,9 @@ def _write_json(path: Path, data: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
-def _pipeline(tokenizer: Tokenizer | None) -> Mapping[str, Any] | None:
-    """The tokenizer as tokenizer.json; None for one that has no such form (bytes)."""
-    if isinstance(tokenizer, BpeTokenizer):
-        pipeline = rust_from_spec(tokenizer.spec, "").pipeline
-    elif isinstance(tokenizer, RustTokenizer):
-        pipeline = tokenizer.pipeline
-    else:
-        return None
+def _pipeline(tokenizer: BpeTokenizer | RustTokenizer) -> Mapping[str, Any]:
+    """The tokenizer as tokenizer.json."""
+    pipeline = rust_from_spec(tokenizer.spec, "").pipeline if isinstance(tokenizer, BpeTokenizer) else tokenizer.pipeline
     pipeline = {**pipeline, "model": _with_added(pipeline["model"], pipeline.get("added_tokens") or [])}
     if tokenizer.add_bos and tokenizer.bos_id is not None and not pipeline.get("post_processor"):
         pipeline["post_processor"] = _begin(tokenizer.token_text(tokenizer.bos_id), tokenizer.bos_id)

@@ -233,11 +233,3 @@ def pair_order(heads: Callable[[ModelConfig], int]) -> Order:
         return ((np.arange(heads(config))[:, None] * width + one).reshape(-1),)
 
     return order
-
-
-def group_order(config: ModelConfig) -> Sequence[RowNumbers]:
-    """Rows of q, k and v in one matrix laid out group by group: the queries that share a key/value head, then its key, then its
-    value. One head to a group (GPT-NeoX, Falcon-RW) and one group in all (Falcon-7B) are special cases."""
-    groups, width = config.kv_heads, config.head_width
-    rows = np.arange((config.n_heads + 2 * groups) * width).reshape(groups, -1, width)
-    return [rows[:, part].reshape(-1) for part in (slice(0, -2), slice(-2, -1), slice(-1, None))]

@@ -13,8 +13,9 @@ from typing import Any
 from workbench.checkpoints.families.base import HF_FAMILIES, PLAIN_ACTIVATIONS, Family, activation_of, epsilon_of
 from workbench.checkpoints.families.rope import read_rope, write_rope
 from workbench.checkpoints.families.settings import Settings
-from workbench.checkpoints.table import Table, Take, group_order
+from workbench.checkpoints.table import Table, Take
 from workbench.model import ModelConfig
+from workbench.model.fused import group_rows
 
 _ATTENTION, _NORMS = "blocks.{n}.attention.", "blocks.{n}.residual."
 
@@ -33,7 +34,7 @@ TABLE: Table = {
     "transformer.h.{n}.post_attention_layernorm.{p}": Take((_NORMS + "mlp_norm.{p}",), when=_one_norm),
     "transformer.h.{n}.ln_attn.{p}": Take((_NORMS + "attention_norm.{p}",), when=_two_norms),
     "transformer.h.{n}.ln_mlp.{p}": Take((_NORMS + "mlp_norm.{p}",), when=_two_norms),
-    "transformer.h.{n}.self_attention.query_key_value.{p}": Take(tuple(f"{_ATTENTION}{x}_proj.{{p}}" for x in "qkv"), order=group_order),
+    "transformer.h.{n}.self_attention.query_key_value.{p}": Take(tuple(f"{_ATTENTION}{x}_proj.{{p}}" for x in "qkv"), order=group_rows),
     "transformer.h.{n}.self_attention.dense.{p}": _ATTENTION + "o_proj.{p}",
     "transformer.h.{n}.mlp.dense_h_to_4h.{p}": "blocks.{n}.mlp.up_proj.{p}",
     "transformer.h.{n}.mlp.dense_4h_to_h.{p}": "blocks.{n}.mlp.down_proj.{p}",

@@ -8,15 +8,16 @@ from typing import Any
 from workbench.checkpoints.families.base import HF_FAMILIES, PLAIN_ACTIVATIONS, Family, activation_of, epsilon_of
 from workbench.checkpoints.families.rope import read_rope, write_rope
 from workbench.checkpoints.families.settings import Settings
-from workbench.checkpoints.table import Table, Take, group_order
+from workbench.checkpoints.table import Table, Take
 from workbench.model import ModelConfig
+from workbench.model.fused import group_rows
 
 _ATTENTION = "blocks.{n}.attention."
 TABLE: Table = {
     "gpt_neox.embed_in.weight": "embedding.weight",
     "gpt_neox.layers.{n}.input_layernorm.{p}": "blocks.{n}.residual.attention_norm.{p}",
     "gpt_neox.layers.{n}.post_attention_layernorm.{p}": "blocks.{n}.residual.mlp_norm.{p}",
-    "gpt_neox.layers.{n}.attention.query_key_value.{p}": Take(tuple(f"{_ATTENTION}{x}_proj.{{p}}" for x in "qkv"), order=group_order),
+    "gpt_neox.layers.{n}.attention.query_key_value.{p}": Take(tuple(f"{_ATTENTION}{x}_proj.{{p}}" for x in "qkv"), order=group_rows),
     "gpt_neox.layers.{n}.attention.dense.{p}": _ATTENTION + "o_proj.{p}",
     "gpt_neox.layers.{n}.mlp.dense_h_to_4h.{p}": "blocks.{n}.mlp.up_proj.{p}",
     "gpt_neox.layers.{n}.mlp.dense_4h_to_h.{p}": "blocks.{n}.mlp.down_proj.{p}",
