@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from workbench.core.fields import field_problems, from_dict, to_dict
+from workbench.core.fields import from_dict, to_dict
 from workbench.model import ModelConfig, Transformer, build_model
 from workbench.model.init import INITS
 
-LATE = "uniform"
-KINDS = (*INITS.names(), LATE)
+KINDS = (*INITS.names(), "uniform")
 EACH = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -28,11 +27,7 @@ class UniformInit:
         weight.uniform_(-0.05, 0.05, generator=generator)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _a_kind_registered_late() -> Iterator[None]:
-    INITS.register(LATE, label="Uniform", help="Draws evenly.", source="this test")(UniformInit)
-    yield
-    INITS.unregister(LATE)
+LATE_KIND = (INITS, "uniform", UniformInit, "W ~ U(−0.05, 0.05)")
 
 
 def config(kind: str, **changes: Any) -> ModelConfig:
@@ -58,12 +53,8 @@ def poisoned(kind: str) -> Transformer:
 
 
 @EACH
-def test_is_described(kind: str) -> None:
-    entry = INITS[kind]
-    assert entry.label
-    assert entry.source
-    assert entry.help.endswith(".")
-    assert field_problems(entry.options()) == []
+def test_is_described(kind: str, described: Callable[[Any, str], None]) -> None:
+    described(INITS, kind)
     assert from_dict(ModelConfig, to_dict(config(kind))) == config(kind)
 
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from workbench.core.fields import field_problems, from_dict, to_dict
-from workbench.model import ModelConfig, account, build_model
+from workbench.model import ModelConfig, Transformer, account
 from workbench.parts.linear import Linear
 from workbench.parts.mlps import MLPS
 
-LATE = "squared-relu"
-KINDS = (*MLPS.names(), LATE)
+KINDS = (*MLPS.names(), "squared-relu")
 EACH = pytest.mark.parametrize("kind", KINDS)
+Described = Callable[[Any, str], None]
+Make = Callable[..., ModelConfig]
+Usable = Callable[[ModelConfig], Transformer]
 
 
 class SquaredReLU(nn.Module):
@@ -33,11 +34,7 @@ class SquaredReLU(nn.Module):
         return out
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _a_kind_registered_late() -> Iterator[None]:
-    MLPS.register(LATE, label="Squared ReLU", help="Squares a rectifier.", source="this test", equation="y = W₂ max(0, W₁x)²")(SquaredReLU)
-    yield
-    MLPS.unregister(LATE)
+LATE_KIND = (MLPS, "squared-relu", SquaredReLU, "y = W₂ max(0, W₁x)²")
 
 
 def make(kind: str, bias: bool = False, **where: Any) -> Any:
@@ -51,13 +48,8 @@ def make(kind: str, bias: bool = False, **where: Any) -> Any:
 
 
 @EACH
-def test_is_described(kind: str) -> None:
-    entry = MLPS[kind]
-    assert entry.label
-    assert entry.source
-    assert entry.equation
-    assert entry.help.endswith(".")
-    assert field_problems(entry.options()) == []
+def test_is_described(kind: str, described: Described) -> None:
+    described(MLPS, kind)
 
 
 @EACH
@@ -107,13 +99,7 @@ def test_copies_half_precision_and_the_meta_device(kind: str) -> None:
 
 
 @EACH
-def test_a_model_is_built_stored_and_counted_with_it(kind: str) -> None:
-    config = ModelConfig(vocab_size=31, n_layers=2, d_model=16, n_heads=2, d_ff=24, max_positions=16, mlp=kind, mlp_bias=True)  # type: ignore[arg-type]
-    assert config.problems() == []
-    assert from_dict(ModelConfig, to_dict(config)) == config
-    model = build_model(config)
-    assert model(torch.arange(6)[None]).isfinite().all()
-    found = account(config)
-    assert found.parameters == sum(p.numel() for p in model.parameters())
+def test_a_model_is_built_stored_and_counted_with_it(kind: str, small: Make, usable: Usable) -> None:
+    model = usable(small(mlp=kind, mlp_bias=True, d_ff=24))
     mlps = [m for n, m in model.named_modules() if isinstance(m, nn.Linear) and ".mlp." in n]
-    assert found.by_part["MLP"] == sum(p.numel() for m in mlps for p in m.parameters())
+    assert account(model.config).by_part["MLP"] == sum(p.numel() for m in mlps for p in m.parameters())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,14 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from workbench.core.fields import field_problems, from_dict, to_dict
-from workbench.model import ModelConfig, account, build_model
+from workbench.model import ModelConfig, Transformer
 from workbench.parts.norms import NORMS
 
-LATE = "largest-entry"
-KINDS = (*NORMS.names(), LATE)
+KINDS = (*NORMS.names(), "largest-entry")
 EACH = pytest.mark.parametrize("kind", KINDS)
 C = 16
+Described = Callable[[Any, str], None]
+Make = Callable[..., ModelConfig]
+Usable = Callable[[ModelConfig], Transformer]
 
 
 class MaxNorm(nn.Module):
@@ -33,11 +34,7 @@ class MaxNorm(nn.Module):
         return (scaled * self.weight.float()).to(x.dtype)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _a_kind_registered_late() -> Iterator[None]:
-    NORMS.register(LATE, label="Max", help="Divides by the largest entry.", source="this test", equation="y = x / max|x|")(MaxNorm)
-    yield
-    NORMS.unregister(LATE)
+LATE_KIND = (NORMS, "largest-entry", MaxNorm, "y = x / max|x|")
 
 
 def make(kind: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Any:
@@ -49,13 +46,8 @@ def sample(*shape: int) -> Tensor:
 
 
 @EACH
-def test_is_described(kind: str) -> None:
-    entry = NORMS[kind]
-    assert entry.label
-    assert entry.source
-    assert entry.equation
-    assert entry.help.endswith(".")
-    assert field_problems(entry.options()) == []
+def test_is_described(kind: str, described: Described) -> None:
+    described(NORMS, kind)
 
 
 @EACH
@@ -124,11 +116,7 @@ def test_moves_copies_and_the_meta_device(kind: str) -> None:
 
 
 @EACH
-def test_a_model_is_built_stored_and_counted_with_it(kind: str) -> None:
-    config = ModelConfig(vocab_size=31, n_layers=2, d_model=16, n_heads=2, max_positions=16, norm=kind)  # type: ignore[arg-type]
-    config = config if replace(config, qk_norm="head").problems() else replace(config, qk_norm="head")
-    assert config.problems() == []
-    assert from_dict(ModelConfig, to_dict(config)) == config
-    model = build_model(config)
-    assert model(torch.arange(6)[None]).isfinite().all()
-    assert account(config).parameters == sum(p.numel() for p in model.parameters())
+def test_a_model_is_built_stored_and_counted_with_it(kind: str, small: Make, usable: Usable) -> None:
+    plain = small(norm=kind)
+    normed = replace(plain, qk_norm="head")
+    usable(plain if normed.problems() else normed)

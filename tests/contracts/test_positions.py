@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,13 +12,15 @@ from torch import Tensor
 
 from workbench.caches import KVCache
 from workbench.core.errors import ConfigError
-from workbench.core.fields import field_problems, from_dict, to_dict
-from workbench.model import ModelConfig, Transformer, account, build_model
+from workbench.model import ModelConfig, Transformer, build_model
 from workbench.parts.positions import POSITIONS, Position
 
-LATE = "ramp"
-KINDS = (*POSITIONS.names(), LATE)
+KINDS = (*POSITIONS.names(), "ramp")
 EACH = pytest.mark.parametrize("kind", KINDS)
+Described = Callable[[Any, str], None]
+Make = Callable[..., ModelConfig]
+ModelWith = Callable[..., Transformer]
+Usable = Callable[[ModelConfig], Transformer]
 
 
 class RampPosition(Position):
@@ -45,25 +47,22 @@ class RampPosition(Position):
         return 0.2 * distance[:, None].expand(-1, self.heads, -1, -1)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _a_kind_registered_late() -> Iterator[None]:
-    POSITIONS.register(LATE, label="Ramp", help="Grows with the position.", source="this test", equation="x ← x + p")(RampPosition)
-    yield
-    POSITIONS.unregister(LATE)
+LATE_KIND = (POSITIONS, "ramp", RampPosition, "x ← x + p")
 
 
-def config(kind: str, **changes: Any) -> ModelConfig:
-    sizes: dict[str, Any] = {"vocab_size": 61, "n_layers": 2, "d_model": 32, "n_heads": 4, "n_kv_heads": 2, "max_positions": 24}
-    return ModelConfig(**{**sizes, "position": kind, **changes})
+@pytest.fixture
+def model_with(small: Make) -> Callable[..., Transformer]:
+    """Makes models of a kind whose parameters are all random, biases and gains too."""
 
+    def make(kind: str, **changes: Any) -> Transformer:
+        model = build_model(small(position=kind, **changes))
+        generator = torch.Generator().manual_seed(2)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+        return model.requires_grad_(False)
 
-def model_with(kind: str, **changes: Any) -> Transformer:
-    model = build_model(config(kind, **changes))
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
-    return model.requires_grad_(False)
+    return make
 
 
 def make(kind: str, **changes: Any) -> Any:
@@ -74,25 +73,18 @@ def make(kind: str, **changes: Any) -> Any:
     return position
 
 
-@pytest.fixture
-def ids() -> Tensor:
-    return torch.randint(61, (2, 14), generator=torch.Generator().manual_seed(1))
-
-
 def close(a: Tensor, b: Tensor) -> None:
     torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
 @EACH
-def test_is_described(kind: str) -> None:
-    entry = POSITIONS[kind]
-    assert entry.label
-    assert entry.source
-    assert entry.equation
-    assert entry.help.endswith(".")
-    assert field_problems(entry.options()) == []
-    assert config(kind).problems() == []
-    assert from_dict(ModelConfig, to_dict(config(kind))) == config(kind)
+def test_is_described(kind: str, described: Described) -> None:
+    described(POSITIONS, kind)
+
+
+@EACH
+def test_a_model_is_built_stored_and_counted_with_it(kind: str, small: Make, usable: Usable) -> None:
+    usable(small(position=kind))
 
 
 @EACH
@@ -133,7 +125,7 @@ def test_heads_side_by_side_turn_as_each_alone(kind: str) -> None:
 
 @EACH
 @pytest.mark.parametrize("chunk", [1, 3, 7])
-def test_cached_equals_uncached(kind: str, ids: Tensor, chunk: int) -> None:
+def test_cached_equals_uncached(kind: str, ids: Tensor, model_with: ModelWith, chunk: int) -> None:
     model = model_with(kind)
     cache = KVCache.for_model(model, batch=2)
     parts = [model(ids[:, s : s + chunk], cache) for s in range(0, 14, chunk)]
@@ -141,7 +133,7 @@ def test_cached_equals_uncached(kind: str, ids: Tensor, chunk: int) -> None:
 
 
 @EACH
-def test_left_padded_rows_equal_each_row_alone(kind: str, ids: Tensor) -> None:
+def test_left_padded_rows_equal_each_row_alone(kind: str, ids: Tensor, model_with: ModelWith) -> None:
     model = model_with(kind)
     positions = torch.tensor([list(range(8)), [-1] * 5 + [0, 1, 2]])
     batched = model(torch.where(positions < 0, 0, ids[:, :8]), positions=positions)
@@ -150,13 +142,13 @@ def test_left_padded_rows_equal_each_row_alone(kind: str, ids: Tensor) -> None:
 
 
 @EACH
-def test_explicit_positions_equal_counted_ones(kind: str, ids: Tensor) -> None:
+def test_explicit_positions_equal_counted_ones(kind: str, ids: Tensor, model_with: ModelWith) -> None:
     model = model_with(kind)
     close(model(ids, positions=torch.arange(14)[None].expand(2, -1)), model(ids))
 
 
 @EACH
-def test_order_matters_unless_there_is_no_position(kind: str, ids: Tensor) -> None:
+def test_order_matters_unless_there_is_no_position(kind: str, ids: Tensor, model_with: ModelWith) -> None:
     """The last token's logits after its predecessors were swapped; one layer, where causality alone shows no order."""
     model = model_with(kind, n_layers=1)
     swapped = ids[:, [1, 0, *range(2, 14)]]
@@ -165,7 +157,7 @@ def test_order_matters_unless_there_is_no_position(kind: str, ids: Tensor) -> No
 
 
 @EACH
-def test_positions_beyond_the_context(kind: str) -> None:
+def test_positions_beyond_the_context(kind: str, model_with: ModelWith) -> None:
     """A table ends with a sentence; everything computed goes on."""
     model = model_with(kind)
     text = torch.zeros(1, 30, dtype=torch.int64)
@@ -181,16 +173,14 @@ def test_positions_beyond_the_context(kind: str) -> None:
 
 
 @EACH
-def test_copies_moves_the_meta_device_and_the_account(kind: str, ids: Tensor) -> None:
+def test_copies_and_moves(kind: str, ids: Tensor, model_with: ModelWith) -> None:
     model = model_with(kind)
     close(copy.deepcopy(model)(ids), model(ids))
-    assert account(config(kind)).parameters == sum(p.numel() for p in model.parameters())
-    assert build_model(config(kind), device="meta")(ids.to("meta")).shape == (2, 14, 61)
     assert model.to(torch.bfloat16)(ids).dtype == torch.bfloat16
 
 
 @EACH
-def test_exact_in_float64(kind: str, ids: Tensor) -> None:
+def test_exact_in_float64(kind: str, ids: Tensor, model_with: ModelWith) -> None:
     """The same weights in float32 and float64 agree as well as float32 can."""
     model = model_with(kind)
     close(build_like(model, torch.float64)(ids).float(), model(ids))
@@ -203,10 +193,10 @@ def build_like(model: Transformer, dtype: torch.dtype) -> Transformer:
 
 
 @EACH
-def test_layers_without_position(kind: str, ids: Tensor) -> None:
+def test_layers_without_position(kind: str, ids: Tensor, small: Make, model_with: ModelWith) -> None:
     """Every second block leaves queries, keys and scores as they are; a position that acts before them cannot be skipped."""
     if not POSITIONS[kind].make.acts_in_attention:  # type: ignore[attr-defined]
-        assert [p.field for p in config(kind, nope_every=2).problems()] == ["nope_every"]
+        assert [p.field for p in small(position=kind, nope_every=2).problems()] == ["nope_every"]
         return
     model = model_with(kind, nope_every=2)
     assert [b.attention.positional for b in model.blocks] == [True, False]  # type: ignore[union-attr]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,13 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from workbench.caches import KVCache
-from workbench.core.fields import field_problems, from_dict, to_dict
-from workbench.model import ModelConfig, Transformer, account, build_model
+from workbench.model import ModelConfig, Transformer, build_model
 from workbench.parts.residuals import RESIDUALS, Residual
 
-LATE = "scaled"
-KINDS = (*RESIDUALS.names(), LATE)
+KINDS = (*RESIDUALS.names(), "scaled")
 EACH = pytest.mark.parametrize("kind", KINDS)
+Built = Callable[..., Transformer]
+Described = Callable[[Any, str], None]
+Make = Callable[..., ModelConfig]
+Usable = Callable[[ModelConfig], Transformer]
 
 
 class ScaledResidual(Residual):
@@ -36,37 +38,22 @@ class ScaledResidual(Residual):
         return out
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _a_kind_registered_late() -> Iterator[None]:
-    RESIDUALS.register(LATE, label="Scaled", help="Branches are scaled.", source="this test", equation="x ← x + s·F(N(x))")(ScaledResidual)
-    yield
-    RESIDUALS.unregister(LATE)
-
-
-def config(kind: str, **changes: Any) -> ModelConfig:
-    sizes: dict[str, Any] = {"vocab_size": 61, "n_layers": 3, "d_model": 16, "n_heads": 2, "max_positions": 24}
-    return ModelConfig(**{**sizes, "residual": kind, **changes})
+LATE_KIND = (RESIDUALS, "scaled", ScaledResidual, "x ← x + s·F(N(x))")
 
 
 @pytest.fixture
-def ids() -> Tensor:
-    return torch.randint(61, (2, 9), generator=torch.Generator().manual_seed(1))
-
-
-def built(kind: str, **changes: Any) -> Transformer:
-    return build_model(config(kind, **changes))
+def built(small: Make) -> Callable[..., Transformer]:
+    return lambda kind, **changes: build_model(small(residual=kind, **changes))
 
 
 @EACH
-def test_is_described(kind: str) -> None:
-    entry = RESIDUALS[kind]
-    assert entry.label
-    assert entry.source
-    assert entry.equation
-    assert entry.help.endswith(".")
-    assert field_problems(entry.options()) == []
-    assert config(kind).problems() == []
-    assert from_dict(ModelConfig, to_dict(config(kind))) == config(kind)
+def test_is_described(kind: str, described: Described) -> None:
+    described(RESIDUALS, kind)
+
+
+@EACH
+def test_a_model_is_built_stored_and_counted_with_it(kind: str, small: Make, usable: Usable) -> None:
+    usable(small(residual=kind, n_layers=3))
 
 
 @EACH
@@ -105,15 +92,15 @@ def test_norms_are_made_by_the_builder(kind: str) -> None:
 
 
 @EACH
-def test_the_model_has_a_final_norm_where_one_is_wanted(kind: str) -> None:
+def test_the_model_has_a_final_norm_where_one_is_wanted(kind: str, small: Make, built: Built) -> None:
     wanted = RESIDUALS[kind].make.wants_final_norm  # type: ignore[attr-defined]
-    assert config(kind).has_final_norm == wanted
+    assert small(residual=kind).has_final_norm == wanted
     assert isinstance(built(kind).final_norm, nn.Identity) != wanted
-    assert config(kind, final_norm=not wanted).has_final_norm != wanted
+    assert small(residual=kind, final_norm=not wanted).has_final_norm != wanted
 
 
 @EACH
-def test_gradients_reach_every_parameter(kind: str, ids: Tensor) -> None:
+def test_gradients_reach_every_parameter(kind: str, ids: Tensor, built: Built) -> None:
     model = built(kind)
     model(ids).logsumexp(-1).mean().backward()
     for name, parameter in model.named_parameters():
@@ -123,16 +110,16 @@ def test_gradients_reach_every_parameter(kind: str, ids: Tensor) -> None:
 
 
 @EACH
-def test_cached_equals_uncached(kind: str, ids: Tensor) -> None:
+def test_cached_equals_uncached(kind: str, ids: Tensor, built: Built) -> None:
     model = built(kind)
     cache = KVCache.for_model(model, batch=2)
     with torch.no_grad():
-        steps = torch.cat([model(ids[:, t : t + 1], cache) for t in range(9)], 1)
+        steps = torch.cat([model(ids[:, t : t + 1], cache) for t in range(14)], 1)
         torch.testing.assert_close(steps, model(ids), rtol=1e-4, atol=1e-5)
 
 
 @EACH
-def test_tokens_do_not_see_what_comes_later(kind: str, ids: Tensor) -> None:
+def test_tokens_do_not_see_what_comes_later(kind: str, ids: Tensor, built: Built) -> None:
     model, changed = built(kind), ids.clone()
     changed[:, -1] = (changed[:, -1] + 1) % 61
     with torch.no_grad():
@@ -140,15 +127,7 @@ def test_tokens_do_not_see_what_comes_later(kind: str, ids: Tensor) -> None:
 
 
 @EACH
-def test_it_is_accounted(kind: str) -> None:
-    found = account(config(kind))
-    assert found.parameters == sum(p.numel() for p in built(kind).parameters())
-    assert sum(found.by_part.values()) == found.parameters
-    assert found.by_tensor == {n: p.numel() for n, p in built(kind).named_parameters()}
-
-
-@EACH
-def test_half_precision(kind: str, ids: Tensor) -> None:
-    model = build_model(config(kind), dtype=torch.bfloat16)
+def test_half_precision(kind: str, ids: Tensor, built: Built) -> None:
+    model = built(kind).to(torch.bfloat16)
     with torch.no_grad():
         assert model(ids).dtype == torch.bfloat16

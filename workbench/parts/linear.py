@@ -162,7 +162,7 @@ class Joint:
 
     def _learning(self, x: Tensor, present: tuple[nn.Module, ...]) -> Tensor | None:
         """The joint product where all of the weights, and nothing else in these linears, are trained; None otherwise."""
-        if not self.linears:
+        if not self.linears or not torch.amp.is_autocast_available(x.device.type):  # the meta device knows no autocast
             return None
         for linear, here, start in zip(self.linears, present, self._starts, strict=True):
             weight = here.weight if type(here) is Linear else None
