@@ -16,7 +16,7 @@ from pytestqt.qtbot import QtBot
 
 from ui.forms import ConfigForm
 from ui.forms.choice import ChoiceEditor
-from ui.forms.editors import LineEditor, NumberEditor, OptionalNumberEditor, PickEditor, ToggleEditor
+from ui.forms.editors import Editor, LineEditor, NumberEditor, OptionalNumberEditor, PickEditor, ToggleEditor
 from ui.forms.menu import field_menu
 from ui.theme import DARK, LIGHT, Theme
 from workbench.core.errors import ConfigError
@@ -512,12 +512,83 @@ def test_the_tooltip_tells_the_whole_story(make_form: MakeForm) -> None:
     assert "steps" in form.rows["steps"].toolTip()
 
 
-def test_help_is_about_the_field_with_the_focus(make_form: MakeForm, qtbot: QtBot) -> None:
-    form = make_form(searchable=True)
-    form.search.setFocus()
-    assert form.help_for_focused() == ""
+@pytest.mark.parametrize("how", ["F1", "label"])
+def test_help_is_asked_for_by_f1_and_by_the_label(make_form: MakeForm, qtbot: QtBot, how: str) -> None:
+    form = make_form()
+    asked: list[str] = []
+    form.explained.connect(lambda row: asked.append(row.path))
+    if how == "F1":
+        form.focus_field("codec.bits")
+        qtbot.keyClick(form.editor("codec.bits").stops()[0], Qt.Key.Key_F1)
+    else:
+        row = form.row("codec.bits")
+        assert row is not None
+        qtbot.mouseClick(row.label, Qt.MouseButton.LeftButton)
+        assert form.focused_row() is row
+    assert asked == ["codec.bits"]
+
+
+def test_without_anyone_to_explain_the_help_is_shown_over_the_form(
+    make_form: MakeForm, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("ui.forms.form.QWhatsThis.showText", lambda where, text, widget: told.append(text))
+    form = make_form()
     form.focus_field("rate")
-    assert "Step size." in form.help_for_focused()
+    qtbot.keyClick(form.editor("rate").stops()[0], Qt.Key.Key_F1)
+    assert len(told) == 1
+    assert "Step size." in told[0]
+
+
+def test_the_mark_of_a_changed_field_resets_it(make_form: MakeForm, qtbot: QtBot, heard: list[Any]) -> None:
+    form = make_form()
+    form.changed.connect(heard.append)
+    form.set_value(dataclasses.replace(form.value, rank=64))
+    mark = form.rows["rank"].mark
+    assert mark.kind == "changed"
+    qtbot.mouseClick(mark, Qt.MouseButton.LeftButton)
+    assert form.value.rank == 8
+    assert len(heard) == 1
+    qtbot.mouseClick(mark, Qt.MouseButton.LeftButton)
+    assert len(heard) == 1
+
+
+def test_options_are_changed_against_those_of_the_baseline(make_form: MakeForm) -> None:
+    form = make_form()
+    base = dataclasses.replace(Demo(), codec=KINDS.choose("packed", bits=5))
+    form.set_baseline(base)
+    row = form.row("codec.bits")
+    assert row is not None
+    assert row.mark.kind == "changed", "3 is the default, but not what it was"
+    form.set_value(base)
+    assert row.mark.kind == ""
+
+
+def test_a_note_says_what_a_value_means(make_form: MakeForm) -> None:
+    form = make_form()
+    row = form.rows["rank"]
+    row.set_note("")
+    assert row.note is None, "no widget for nothing"
+    row.set_note("Keeps the model.", "check", "good")
+    assert row.note is not None
+    assert row.note.isVisible()
+    assert row.note.accessibleName() == "Keeps the model."
+    assert row.note.icon.isVisible(), "not by colour alone"
+    row.set_note("")
+    assert not row.note.isVisible()
+
+
+def test_a_config_can_be_taken_as_if_it_were_entered(make_form: MakeForm, heard: list[Any]) -> None:
+    form = make_form()
+    form.changed.connect(heard.append)
+    form.take(dataclasses.replace(form.value, rank=4))
+    form.take(form.value)
+    assert [c.rank for c in heard] == [4]
+
+
+def test_an_editor_must_say_what_it_shows() -> None:
+    with pytest.raises(TypeError, match=r"Half must say value, stops"):
+        type("Half", (Editor,), {"set_value": lambda self, value: None})
 
 
 def test_every_widget_that_takes_the_focus_has_a_name(make_form: MakeForm) -> None:
@@ -587,9 +658,15 @@ def test_the_filter_finds_labels_keys_help_and_options(make_form: MakeForm, qtbo
     assert found("bits") == ["codec"]
     assert form.editor("codec.bits").isVisible()
     assert not form.editor("codec.rotate").isVisible()
+    assert found("nobody yet") == ["codec"], "who uses a kind is searched too"
+    form.editor("codec").set_value(KINDS.choose("exact"))
+    assert found("rotation") == ["codec"], "options of kinds that are not chosen count"
+    form.editor("codec").set_value(KINDS.choose("packed"))
     assert found("no such thing") == []
+    assert form.nothing.isVisible()
     assert not form.sections["Output"].isVisible()
     assert len(found("")) == len(form.rows) - 2
+    assert not form.nothing.isVisible()
     assert form.editor("codec.rotate").isVisible()
     assert not form._inner["Training"].expanded
 

@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from functools import partial
 from typing import Any, Final
 
 from PySide6.QtCore import Qt, Slot
-from PySide6.QtGui import QActionGroup, QFont
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QMenu, QScrollArea, QSizePolicy, QSplitter, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtGui import QFont
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QScrollArea, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 from ui import icons
+from ui.architecture.action_bar import ActionBar
+from ui.architecture.alternatives import with_value
+from ui.architecture.conversion import Conversion
+from ui.architecture.help_card import HelpCard
+from ui.architecture.presets_menu import PresetsMenu
 from ui.architecture.prices import PriceRow, PriceStrip, PriceTable, PriceView, price_rows, tying_text
+from ui.architecture.trouble import Trouble
+from ui.architecture.verdicts import of_change
 from ui.diagram.spec import Spec, spec_of
 from ui.diagram.view import DiagramView
 from ui.forms import ConfigForm
+from ui.forms.row import FieldRow
+from ui.panels import PANELS
 from ui.services import Services
 from ui.theme import LARGE, MEDIUM, SMALL
 from ui.widgets.labels import ElidingLabel, MutedLabel
+from ui.widgets.pages import SplitOrPages
 from ui.widgets.section import CollapsibleSection
 from workbench.caches.config import CacheConfig
+from workbench.core.fields import Problem
 from workbench.model import PRESETS, Accounting, ModelConfig, account
 
 STARTER_PRESET: Final = "smollm2-135m"
-WEIGHTS_NOTE: Final = (
-    "These settings change the weights, which needs training. This release draws and prices them; the loaded model keeps running unchanged."
-)
 DIAGRAM_SHARE: Final = (11, 10)
+ROOM_FOR_BOTH: Final = 300
+"""Pixels of height from which diagram and settings are seen at once."""
+BUILD_PANEL: Final = "build"
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,7 @@ class ArchitectureEditor(QWidget):
         self.reference = self.home
         self.shown = self.home
         self._base = self.home
+        self._noted: set[str] = set()
         self.rows: list[PriceRow] = []
         self.title = ElidingLabel()
         font = QFont(self.title.font())
@@ -65,7 +76,8 @@ class ArchitectureEditor(QWidget):
         self.title.setFont(font)
         self.presets = self._tool("Presets", "Show a named architecture, or compare with one")
         self.presets.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-        self.presets.setMenu(self._presets_menu())
+        self.presets_menu = PresetsMenu(self, self.show_preset, self.compare_with, self.side_by_side)
+        self.presets.setMenu(self.presets_menu)
         self.presets.setLayoutDirection(Qt.LayoutDirection.RightToLeft)  # the arrow behind the word
         self.presets.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self.presets.setStyleSheet("QToolButton::menu-indicator { image: none; }")
@@ -74,23 +86,21 @@ class ArchitectureEditor(QWidget):
         self.reset_button.clicked.connect(self.reset)
         icons.bind(self.reset_button, "refresh", services.theme)
         self.strip = PriceStrip()
-        self.trouble = QLabel(wordWrap=True, textFormat=Qt.TextFormat.PlainText)
-        self.trouble.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
-        self.trouble.hide()
+        self.trouble = Trouble()
         self.diagram = DiagramView(services.notify)
         self.form = ConfigForm(ModelConfig, self.home.config, searchable=True)
         self.form.set_baseline(self.home.config)
-        self.form.changed.connect(self._on_config)
-        self.form.problems_changed.connect(self._show_trouble)
+        self.card = HelpCard(services.theme, self.form)
         self.cache = ConfigForm(CacheConfig, services.runtime.cache)
-        self.cache.changed.connect(self._on_cache)
-        services.runtime.changed.connect(self.cache.set_value)
         self.view = ConfigForm(PriceView, compact=True)
-        self.view.changed.connect(self._on_view)
         self.table = PriceTable()
         self.tying = MutedLabel()
         self.tying.setWordWrap(True)
+        self.conversion = Conversion(services, self)
+        self.actions_bar = ActionBar(services, self.conversion)
+        self.actions_bar.allow_build(BUILD_PANEL in PANELS)
         self._build()
+        self._connect()
         self._refresh()
 
     def _tool(self, text: str, name: str) -> QToolButton:
@@ -98,6 +108,19 @@ class ArchitectureEditor(QWidget):
         button.setAccessibleName(name)
         button.setToolTip(name)
         return button
+
+    def _connect(self) -> None:
+        self.form.changed.connect(self._on_config)
+        self.form.problems_changed.connect(self._on_problems)
+        self.form.explained.connect(self._explain)
+        self.form.search.textChanged.connect(self._search)
+        self.card.picked.connect(self._pick)
+        self.trouble.wanted.connect(self.form.focus_field)
+        self.cache.changed.connect(self._on_cache)
+        self._services.runtime.changed.connect(self.cache.set_value)
+        self.view.changed.connect(self._on_view)
+        self.conversion.changed.connect(self._show_verdicts)
+        self.actions_bar.build_wanted.connect(self.build)
 
     # ---- layout --------------------------------------------------------------------------------------------------
 
@@ -116,17 +139,16 @@ class ArchitectureEditor(QWidget):
         self.scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.scroll.setWidget(self._settings())
-        self.split = QSplitter(Qt.Orientation.Vertical, childrenCollapsible=True)
-        self.split.addWidget(self.diagram)
-        self.split.addWidget(self.scroll)
-        for index, share in enumerate(DIAGRAM_SHARE):
-            self.split.setStretchFactor(index, share)
-        self.split.setSizes([share * 100 for share in DIAGRAM_SHARE])
+        self.split = SplitOrPages(("Diagram", self.diagram), ("Settings", self.scroll), ROOM_FOR_BOTH, DIAGRAM_SHARE)
+        line = QFrame(frameShape=QFrame.Shape.HLine, frameShadow=QFrame.Shadow.Plain)
+        line.setForegroundRole(self.palette().ColorRole.Mid)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
         layout.addLayout(top)
         layout.addWidget(self.split, 1)
+        layout.addWidget(line)
+        layout.addWidget(self.actions_bar)
 
     def _settings(self) -> QWidget:
         content = QWidget()
@@ -135,40 +157,16 @@ class ArchitectureEditor(QWidget):
         column.setSpacing(MEDIUM)
         live = CollapsibleSection("Acts on the next message")
         live.body_layout.addWidget(self.cache)
-        note = MutedLabel(WEIGHTS_NOTE)
-        note.setWordWrap(True)
-        note.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
-        weights = CollapsibleSection("Changes the weights")
-        weights.body_layout.addWidget(note)
-        weights.body_layout.addWidget(self.form)
         costs = CollapsibleSection("Costs in detail")
         self.tying.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
         for widget in (self.table, self.view, self.tying):
             costs.body_layout.addWidget(widget)
-        self.sections = (live, weights, costs)
+        self.sections = (costs, live)
+        column.addWidget(self.form)
         for section in self.sections:
             column.addWidget(section)
         column.addStretch(1)
         return content
-
-    def _presets_menu(self) -> QMenu:
-        menu = QMenu(self)
-        menu.setToolTipsVisible(True)
-        for preset in PRESETS.values():
-            action = menu.addAction(preset.label)
-            action.setToolTip(f"{preset.help} {preset.source}")
-            action.triggered.connect(partial(self.show_preset, preset.name))
-        menu.addSeparator()
-        compare = menu.addMenu("Compare with")
-        self._compare = QActionGroup(compare)
-        for name, label in [("", "The loaded model"), *((p.name, p.label) for p in PRESETS.values())]:
-            action = compare.addAction(label)
-            action.setCheckable(True)
-            action.setChecked(not name)
-            action.setData(name)
-            self._compare.addAction(action)
-            action.triggered.connect(partial(self.compare_with, name))
-        return menu
 
     # ---- what is shown -------------------------------------------------------------------------------------------
 
@@ -183,25 +181,42 @@ class ArchitectureEditor(QWidget):
     def reset(self) -> None:
         """Back to the loaded model (or the starter's architecture), compared with itself."""
         self.reference = self.home
-        self._compare.actions()[0].setChecked(True)
+        self.presets_menu.select("")
         self._show(self.home)
 
-    def show_preset(self, name: str, _checked: bool = False) -> None:
+    def show_preset(self, name: str) -> None:
         """Put a named architecture into the form."""
         preset = PRESETS[name]
         self._show(Priced.of(preset.label, preset.config))
 
-    def compare_with(self, name: str, _checked: bool = False) -> None:
+    def compare_with(self, name: str) -> None:
         """Price and mark differences against a preset; "" against the loaded model."""
         self.reference = Priced.of(PRESETS[name].label, PRESETS[name].config) if name else self.home
-        next(a for a in self._compare.actions() if a.data() == name).setChecked(True)
+        self.presets_menu.select(name)
         self._refresh()
+
+    def side_by_side(self) -> None:
+        """Ask for the page that lays the draft beside what it is compared with."""
+        columns = [(self._draft_name(), self.shown.config)]
+        if self.shown.config != self.reference.config:
+            columns.append((self.reference.name, self.reference.config))
+        self._services.bus.compare_requested.emit(tuple(columns))
+
+    @Slot()
+    def build(self) -> None:
+        """Hand the draft to the page that trains from scratch."""
+        if not self.form.problems:
+            self._services.bus.build_requested.emit(self.form.value)
+
+    def _draft_name(self) -> str:
+        return self._base.name if self.shown.config == self._base.config else f"{self._base.name}, changed"
 
     def _show(self, priced: Priced) -> None:
         self._base = self.shown = priced
         self.form.set_baseline(priced.config)
         self.form.set_value(priced.config)
         self._refresh()
+        self.conversion.want(priced.config)
 
     @Slot(object)
     def _on_config(self, config: ModelConfig) -> None:
@@ -209,6 +224,14 @@ class ArchitectureEditor(QWidget):
         if not config.problems():
             self.shown = Priced.of(self._base.name, config)
             self._refresh()
+            self.conversion.want(config)
+        else:
+            self.conversion.want(None)
+
+    @Slot(str, object)
+    def _pick(self, path: str, value: Any) -> None:
+        """An alternative of the help card."""
+        self.form.take(with_value(self.form.value, path, value))
 
     @Slot(object)
     def _on_view(self, view: PriceView) -> None:
@@ -221,11 +244,42 @@ class ArchitectureEditor(QWidget):
             self._services.runtime.set_cache(config)
 
     @Slot(object)
-    def _show_trouble(self, problems: list[Any]) -> None:
-        text = f"Not drawn: {problems[0]}" if problems else ""
-        self.trouble.setText(text)
-        self.trouble.setVisible(bool(text))
-        self.trouble.setStyleSheet(f"color: {self._services.theme.colours.error};")
+    def _on_problems(self, problems: list[Problem]) -> None:
+        self.trouble.show_problems(problems)
+        label = self._label_of(problems[0].field) if problems else ""
+        self.actions_bar.set_problem(f"correct “{label}”" if problems else "", str(problems[0]) if problems else "")
+
+    def _label_of(self, field: str) -> str:
+        row = self.form.row(field) or self.form.row(field.partition(".")[0])
+        return row.info.label if row is not None else field
+
+    @Slot(str)
+    def _search(self, text: str) -> None:
+        """The search finds what acts on the next message too, and leaves out what is no setting."""
+        costs, live = self.sections
+        found = self.cache.filter(text)
+        self.form.nothing.setVisible(self.form.nothing.isVisibleTo(self.form) and not found)
+        live.setVisible(found)
+        costs.setVisible(not text)
+
+    # ---- help ----------------------------------------------------------------------------------------------------
+
+    @Slot(object)
+    def _explain(self, row: FieldRow) -> None:
+        """Tell all about a field under it; asked again, fold it away."""
+        if self.card.path == row.path and self.card.isVisibleTo(row):
+            self.card.leave()
+            return
+        self.card.explain(row, self.shown.accounting, self._context)
+        self.scroll.widget().layout().activate()
+        self.scroll.ensureWidgetVisible(self.card, 0, MEDIUM)
+        self.scroll.ensureWidgetVisible(row.label, 0, MEDIUM)
+
+    # ---- drawing -------------------------------------------------------------------------------------------------
+
+    @property
+    def _context(self) -> int:
+        return self.view.value.context or self.shown.config.max_positions
 
     def _refresh(self) -> None:
         same = self.shown.config == self.reference.config
@@ -235,7 +289,23 @@ class ArchitectureEditor(QWidget):
         self.strip.show_prices(self.rows)
         self.table.show_prices(self.rows, self._reference_word())
         self.tying.setText(tying_text(self.shown.accounting))
+        self.card.refresh(self.shown.accounting, self._context)
         self._show_title()
+
+    @Slot()
+    def _show_verdicts(self) -> None:
+        """Beside each changed setting, what its change does to the loaded model."""
+        changes = {} if self.conversion.plan is None else {c.field: c for c in self.conversion.plan.changes}
+        rows = {field: self.form.row(field) or self.form.row(field.partition(".")[0]) for field in {*changes, *self._noted}}
+        for field, row in rows.items():
+            if row is not None and field not in changes:
+                row.set_note("")
+        for field, change in changes.items():
+            row = rows[field]
+            if row is not None:
+                verdict = of_change(change)
+                row.set_note(verdict.words, verdict.icon, verdict.role)
+        self._noted = set(changes)
 
     def _reference_word(self) -> str:
         if self.reference is self.home:
@@ -246,7 +316,7 @@ class ArchitectureEditor(QWidget):
         changed = sum(getattr(self.shown.config, f.name) != getattr(self._base.config, f.name) for f in fields(ModelConfig))
         own = self.loaded and self._base is self.home
         if own:
-            text = f"{changed} changed from the loaded model" if changed else "As loaded"
+            text = f"{changed} setting{'s' if changed > 1 else ''} changed" if changed else "As loaded"
         else:
             text = f"{self._base.name} · {f'{changed} changed' if changed else 'not loaded'}"
         self.title.set_full_text(text)
@@ -255,4 +325,4 @@ class ArchitectureEditor(QWidget):
         back = "the loaded model" if self.loaded else "the starter’s architecture"
         self.reset_button.setToolTip(f"Reset to {back}")
         self.reset_button.setAccessibleName(f"Reset to {back}")
-        self._compare.actions()[0].setText(back[0].upper() + back[1:])
+        self.presets_menu.name_home(back[0].upper() + back[1:])

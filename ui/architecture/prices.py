@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _ROOT: Final = QModelIndex()
 MINUS: Final = "\N{MINUS SIGN}"
 FLOAT32, BFLOAT16 = 4, 2
+INT8_TIP: Final = "Estimated: one byte for each value of a matrix and a scale for each row; norms and biases stay in float32."
 CELL_MARGINS: Final = 7
 WIDEST: Final = 96
 """Pixels of a column of figures: a long name of a preset gives way to the figures."""
@@ -40,7 +41,7 @@ class PriceView:
 
 @dataclass(frozen=True)
 class PriceRow:
-    """One line. `unit` "parameters", "bytes" or "FLOPs"; `before` None: there is nothing to compare with."""
+    """One line. `unit` "parameters", "bytes" or "FLOPs"; `before` None: there is nothing to compare with; `estimated`: not counted."""
 
     label: str
     now: float
@@ -48,6 +49,7 @@ class PriceRow:
     unit: str
     tip: str
     total: bool = False
+    estimated: bool = False
 
     @property
     def difference(self) -> float:
@@ -74,11 +76,12 @@ def price_rows(now: Accounting, before: Accounting | None, context: int | None) 
     bytes_rows: tuple[tuple[str, str, Any], ...] = (
         ("Weights float32", "Bytes of all parameters, 4 each.", lambda a: a.parameter_bytes(FLOAT32)),
         ("Weights bfloat16", "Bytes of all parameters, 2 each.", lambda a: a.parameter_bytes(BFLOAT16)),
-        ("KV per token", "Keys and values of one token in all layers, in float32.", lambda a: a.kv_bytes_per_token(FLOAT32)),
-        (f"KV at {at:,}", f"The exact KV cache of {length} in float32.", lambda a: a.kv_bytes_per_token(FLOAT32) * at),
-        (f"KV at {at:,} bf16", f"The exact KV cache of {length} in bfloat16.", lambda a: a.kv_bytes_per_token(BFLOAT16) * at),
+        ("Int8, estimated", INT8_TIP, int8_bytes),
+        ("KV per token", f"Keys and values of one token in all layers, in float32.{_none(now)}", lambda a: a.kv_bytes(1, FLOAT32)),
+        (f"KV at {at:,}", f"The exact KV cache of {length} in float32.{_none(now)}", lambda a: a.kv_bytes(at, FLOAT32)),
+        (f"KV at {at:,} bf16", f"The exact KV cache of {length} in bfloat16.{_none(now)}", lambda a: a.kv_bytes(at, BFLOAT16)),
     )
-    rows += [_row(label, "bytes", tip, now, before, value) for label, tip, value in bytes_rows]
+    rows += [_row(label, "bytes", tip, now, before, value, estimated=tip is INT8_TIP) for label, tip, value in bytes_rows]
     alone, attending = "Forward pass of one token without the attended ones.", f"Forward pass of one token that attends to {length}."
     rows.append(_row("FLOPs per token", "FLOPs", alone, now, before, lambda a: a.flops_per_token(0)))
     rows.append(_row(f"FLOPs at {at:,}", "FLOPs", attending, now, before, lambda a: a.flops_per_token(at)))
@@ -86,10 +89,34 @@ def price_rows(now: Accounting, before: Accounting | None, context: int | None) 
 
 
 def _row(
-    label: str, unit: str, tip: str, now: Accounting, before: Accounting | None, value: Any = None, *, part: str = "", total: bool = False
+    label: str,
+    unit: str,
+    tip: str,
+    now: Accounting,
+    before: Accounting | None,
+    value: Any = None,
+    *,
+    part: str = "",
+    total: bool = False,
+    estimated: bool = False,
 ) -> PriceRow:
     read = value or (lambda a: a.by_part.get(part, 0))
-    return PriceRow(label, read(now), None if before is None else read(before), unit, tip, total)
+    return PriceRow(label, read(now), None if before is None else read(before), unit, tip, total, estimated)
+
+
+def _none(accounting: Accounting) -> str:
+    return "" if accounting.config.causal else " A bidirectional model has none."
+
+
+def int8_bytes(accounting: Accounting) -> int:
+    """One byte for each value of a matrix, a float32 scale for each of its rows (as many as the width, about), four bytes for all
+    other parameters."""
+    matrices = sum(n for name, n in accounting.by_tensor.items() if _is_matrix(name))
+    return matrices + FLOAT32 * (matrices // accounting.config.d_model) + FLOAT32 * (accounting.parameters - matrices)
+
+
+def _is_matrix(name: str) -> bool:
+    return name.endswith("weight") and "norm" not in name
 
 
 def tying_text(accounting: Accounting) -> str:
@@ -142,9 +169,10 @@ class PriceModel(QAbstractTableModel):
         if role == Qt.ItemDataRole.ToolTipRole:
             exact = f"{row.now:,.0f} {row.unit}"
             return f"{row.tip}\nExactly {exact}" + (f", {row.difference:+,.0f}" if row.difference else "")
-        if role == Qt.ItemDataRole.FontRole and (row.total or (column == 3 and row.difference)):
+        if role == Qt.ItemDataRole.FontRole and (row.total or row.estimated or (column == 3 and row.difference)):
             font = QFont(QApplication.font())
-            font.setWeight(QFont.Weight.DemiBold)
+            font.setItalic(row.estimated)
+            font.setWeight(QFont.Weight.DemiBold if row.total or (column == 3 and row.difference) else QFont.Weight.Normal)
             return tabular(font)
         return None
 

@@ -12,6 +12,7 @@ from PySide6.QtCore import SIGNAL, QEvent, QObject, QPoint, Qt, Signal, Slot
 from PySide6.QtGui import QContextMenuEvent, QKeyEvent
 from PySide6.QtWidgets import QApplication, QLabel, QLineEdit, QScrollArea, QVBoxLayout, QWhatsThis, QWidget
 
+from ui.forms.badges import show_badges
 from ui.forms.callout import Callout, row_to_speak_of
 from ui.forms.choice import ChoiceEditor
 from ui.forms.editors import Editor, make_editor
@@ -160,6 +161,13 @@ class ConfigForm(QWidget):
         self._refused = []
         self._show_all()
         self._check()
+
+    def take(self, value: Any) -> None:
+        """Show another config as if a person had entered it: `changed` follows when it differs."""
+        before = self._value
+        self.set_value(value)
+        if value != before:
+            self.changed.emit(value)
 
     def set_baseline(self, value: Any) -> None:
         """Mark as changed what differs from `value`, and reset to it; None: the defaults of the config."""
@@ -325,12 +333,7 @@ class ConfigForm(QWidget):
             row.setWhatsThis(html)
             described = " ".join(t for t in (row.problem, row.reason, row.info.help) if t)
             row.editor.describe(row.info.label, described)
-        for section in self.all_sections():
-            members = [r for r in self.rows.values() if section.isAncestorOf(r)]
-            wrong = sum(bool(r.problem) or r.has_nested_problem() for r in members)
-            changed = sum(r.mark.kind == "changed" for r in members)
-            hidden = f"{changed} changed" if changed and not section.expanded else ""
-            section.set_badge(f"{wrong} problem{'s' if wrong > 1 else ''}" if wrong else hidden, problem=bool(wrong))
+        show_badges(self)
 
     def _show_callout(self) -> None:
         root = self.root()
@@ -437,11 +440,6 @@ class ConfigForm(QWidget):
         return (*self.sections.values(), *self._inner.values())
 
     # ---- help and menus ------------------------------------------------------------------------------------------
-
-    def help_for_focused(self) -> str:
-        """The help of the field with the focus, as rich text; empty when none has it."""
-        row = self.focused_row()
-        return row.whatsThis() if row is not None else ""
 
     def event(self, event: QEvent) -> bool:
         asks = event.type() == QEvent.Type.ShortcutOverride and isinstance(event, QKeyEvent) and event.key() == Qt.Key.Key_F1

@@ -51,15 +51,23 @@ class FlowLayout(QLayout):
         return size
 
     def _arrange(self, rect: QRect, move: bool) -> int:
-        x, y, line = rect.x(), rect.y(), 0
+        """The height needed; items of one line share their middle."""
+        x, y = rect.x(), rect.y()
+        line: list[tuple[QLayoutItem, int, QSize]] = []
         for item in self._items:
             if item.isEmpty():
                 continue
             size = item.sizeHint().boundedTo(QSize(max(rect.width(), 1), item.sizeHint().height()))
-            if x > rect.x() and x + size.width() > rect.right() + 1:
-                x, y, line = rect.x(), y + line + 2, 0
-            if move:
-                item.setGeometry(QRect(QPoint(x, y), size))
+            if line and x + size.width() > rect.right() + 1:
+                y += self._place(line, y, move) + 2
+                x, line = rect.x(), []
+            line.append((item, x, size))
             x += size.width() + self.spacing()
-            line = max(line, size.height())
-        return y + line - rect.y()
+        return y + self._place(line, y, move) - rect.y()
+
+    @staticmethod
+    def _place(line: list[tuple[QLayoutItem, int, QSize]], y: int, move: bool) -> int:
+        height = max((size.height() for _, _, size in line), default=0)
+        for item, x, size in line if move else ():
+            item.setGeometry(QRect(QPoint(x, y + (height - size.height()) // 2), size))
+        return height

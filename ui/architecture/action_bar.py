@@ -1,0 +1,110 @@
+"""Below the settings: what the draft would do to the loaded model, and the buttons that do something about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QVBoxLayout, QWidget
+
+from ui import icons
+from ui.architecture.conversion import Conversion
+from ui.architecture.verdicts import ICONS
+from ui.forms.note import Note
+from ui.services import Services
+from ui.theme import MEDIUM, SMALL
+from ui.widgets.button import Button
+from ui.widgets.flow import FlowLayout
+
+
+class ActionBar(QWidget):
+    """Apply, measure, heal and undo act on the loaded model; Train from scratch hands the draft on."""
+
+    build_wanted = Signal()
+
+    def __init__(self, services: Services, conversion: Conversion) -> None:
+        super().__init__()
+        self._conversion = conversion
+        self._problem = self._whole = ""
+        self._can_build = False
+        self.verdict = Note()
+        self.apply_button = Button("Apply to the model", "", primary=True)
+        self.measure_button = Button("Measure", "Convert a copy and compare the loss on a sample text.")
+        self.heal_button = Button("Heal with a fine-tune…", "Train the converted model a little, so that it finds its way back.")
+        self.undo_button = Button("Undo the conversion", "Bring back the model as it was.")
+        self.build_button = Button("Train from scratch…", "")
+        for button, icon, role in (
+            (self.apply_button, "check", "on_accent"),
+            (self.heal_button, "finetune", "text"),
+            (self.undo_button, "refresh", "text"),
+            (self.build_button, "add", "text"),
+        ):
+            icons.bind(button, icon, services.theme, role)
+        self.apply_button.clicked.connect(conversion.apply)
+        self.measure_button.clicked.connect(conversion.measure)
+        self.heal_button.clicked.connect(conversion.heal)
+        self.undo_button.clicked.connect(conversion.undo)
+        self.build_button.clicked.connect(self.build_wanted)
+        buttons = QWidget()
+        flow = FlowLayout(buttons, spacing=SMALL + 2)
+        for button in (self.apply_button, self.measure_button, self.heal_button, self.undo_button, self.build_button):
+            flow.addWidget(button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(MEDIUM, SMALL + 2, MEDIUM, MEDIUM)
+        layout.setSpacing(SMALL)
+        layout.addWidget(self.verdict)
+        layout.addWidget(buttons)
+        conversion.changed.connect(self.refresh)
+        self.refresh()
+
+    def set_problem(self, short: str, whole: str) -> None:
+        """What keeps the draft from being built: a few words for the buttons, and the whole of it; empty when it can be."""
+        self._problem, self._whole = short, whole
+        self.refresh()
+
+    def allow_build(self, possible: bool) -> None:
+        """Whether there is a page that trains models from scratch."""
+        self._can_build = possible
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Draw what is so."""
+        conversion = self._conversion
+        found = conversion.verdict()
+        changed, converted = conversion.plan is not None, conversion.report is not None
+        if self._problem:
+            self.verdict.say("", "", "muted")
+        elif found is not None:
+            self.verdict.say(found.words, found.icon, found.role)
+        else:
+            self._tell_report()
+        blocked = bool(self._problem) and conversion.has_model
+        self.apply_button.setVisible(changed or blocked or conversion.busy)
+        self.apply_button.setEnabled(changed and not conversion.busy)
+        self.measure_button.setVisible(
+            changed and not conversion.busy and conversion.measured is None and not conversion.estimating and found is not None
+            and found.kind != "exact"
+        )  # fmt: skip
+        self.heal_button.setVisible(converted and not changed and conversion.report.verdict != "exact")
+        self.undo_button.setVisible(conversion.can_undo and not conversion.busy)
+        self.undo_button.set_words("Undo the conversion" if not changed else "Undo the last conversion", "Bring back the model as it was.")
+        self.build_button.setVisible(self._can_build)
+        self.build_button.setEnabled(not self._problem)
+        self._words()
+
+    def _tell_report(self) -> None:
+        told: Any = self._conversion.told()
+        if told:
+            icon, role = ICONS[self._conversion.report.verdict]
+            self.verdict.say(told, icon, role)
+        else:
+            self.verdict.say("", "", "muted")
+
+    def _words(self) -> None:
+        if self._problem:
+            self.apply_button.set_words(f"Apply: {self._problem}", self._whole)
+            self.build_button.set_words(f"Train: {self._problem}", self._whole)
+            return
+        tip = "Convert the loaded model to these settings; what can be kept is kept, and it can be undone."
+        self.apply_button.set_words("Converting…" if self._conversion.busy else "Apply to the model", tip)
+        self.build_button.set_words("Train from scratch…", "Hand these settings to the page that builds and trains new models.")
