@@ -17,6 +17,7 @@ from workbench.checkpoints import FORMATS, load_checkpoint, save_checkpoint
 from workbench.checkpoints.formats import savable
 from workbench.core.control import Control
 from workbench.core.errors import FileError, ModelError, WorkbenchError
+from workbench.exporting import TYPES, ExportConfig
 from workbench.model import ModelConfig, Transformer, build_model
 from workbench.session import Session
 from workbench.tokenizers import CHATML, ByteTokenizer
@@ -172,3 +173,37 @@ def test_the_verb_refuses_what_is_not_known(
     assert says in error
     assert "hf" in error or "bf16" in error
     assert not any(p.name.startswith((".", "out")) for p in tmp_path.iterdir())
+
+
+# ---- before it is written ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", savable())
+def test_a_plan_says_what_the_export_then_writes(session: Session, tmp_path: Path, format: str) -> None:
+    plan = session.plan_export(ExportConfig(format=format, type="bf16"))
+    _, report = drain(session.export(place_of(format, tmp_path), format, "bf16"))
+    assert (plan.format, plan.family, plan.type, plan.nbytes, plan.notices) == (
+        report.format, report.family, report.type, report.nbytes, report.notices,
+    )  # fmt: skip
+    assert plan.suffix == (".gguf" if format == "gguf" else "")
+
+
+def test_a_plan_names_what_the_format_cannot_hold(home: Path, tmp_path: Path) -> None:
+    save_checkpoint(tiny(position="alibi"), None, None, tmp_path / "alibi")
+    session = Session(home, device="cpu", dtype="float32", threads=1)
+    drain(session.load(tmp_path / "alibi"))
+    with pytest.raises(ModelError, match="cannot express this model's position = alibi"):
+        session.plan_export(ExportConfig(format="gguf"))
+    assert session.plan_export(ExportConfig(format="workbench")).family == "workbench"
+
+
+def test_every_type_of_every_format_is_offered_and_no_other_accepted() -> None:
+    offered = {option.name for option in TYPES}
+    assert offered == {type for name in savable() for type in FORMATS[name].make().types}
+    for name in savable():
+        for type in (None, *offered):
+            problems = ExportConfig(format=name, type=type).problems()
+            assert [p.field for p in problems] == ([] if type is None or type in FORMATS[name].make().types else ["type"])
+    (problem,) = ExportConfig(format="hf", type="q8_0").problems()
+    assert problem.message == "Hugging Face folder cannot store numbers as q8_0."
+    assert [p.field for p in ExportConfig(format="onnx").problems()] == ["format"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +13,53 @@ import torch
 from workbench import adapters
 from workbench.adapters.peft import load_adapter
 from workbench.checkpoints import FORMATS, Loaded, SaveReport, save_events
-from workbench.checkpoints.formats import Content
+from workbench.checkpoints.formats import Content, Writing, writer_of
 from workbench.core.control import Control
 from workbench.core.errors import ModelError
 from workbench.core.events import Event, Notice, Phase
+from workbench.core.fields import Option, Problem, field_problems, pick
 from workbench.model import Transformer
+
+TYPES = (
+    Option("f32", "Single precision (F32)", "Four bytes a number: nothing is lost."),
+    Option("bf16", "Brain float (BF16)", "Two bytes a number, with single precision's range and three digits."),
+    Option("f16", "Half precision (F16)", "Two bytes a number, with four digits and a range of ±65,504."),
+    Option("q8_0", "8 bits (Q8_0)", "GGUF only: blocks of 32 whole numbers up to ±127 with one scale, about one byte a number."),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """What a model is written as."""
+
+    format: str = pick(FORMATS, "gguf", label="Format", help="Which programs are to read it: each has its own kind of file or folder.")
+    type: str | None = pick(
+        TYPES, None, label="Numbers", none_label="as in memory", help="How the weights are stored; smaller types round them."
+    )
+
+    def problems(self) -> list[Problem]:
+        """Every broken rule; empty when it can be tried."""
+        found = field_problems(self)
+        if found:
+            return found
+        kind = FORMATS[self.format].make()
+        if self.type is None or self.type in kind.types:
+            return []
+        what = f"{FORMATS[self.format].label} cannot store numbers as {self.type}."
+        return [Problem("type", what, f"Choose one of: {', '.join(kind.types)}.")]
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """What an export would write: the kind of model in that format, how its numbers are stored, its size, what gets lost.
+    `suffix` ends the file's name; "" for a folder."""
+
+    format: str
+    family: str
+    type: str
+    nbytes: int
+    suffix: str
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -25,6 +68,13 @@ class Merged:
 
     path: Path
     strength: float
+
+
+def plan_export(loaded: Loaded, config: ExportConfig) -> ExportPlan:
+    """What `export` would write; a few milliseconds, nothing is touched. Raises `ModelError` naming what the format cannot hold."""
+    content = Content(_bare(loaded.model), loaded.tokenizer, loaded.chat_template, config.type)
+    writing = _writing(loaded, content, config.format)
+    return ExportPlan(config.format, writing.family, writing.type, writing.nbytes, FORMATS[config.format].make().suffix, writing.notices)
 
 
 def export(
@@ -42,37 +92,36 @@ def export(
     The model itself is left as it is, whatever adapters a chat or a run has attached to it. None when `control` stopped it.
     Raises `FileError` or `ModelError` when the adapter does not fit, the place is taken, or the format cannot hold the model.
     """
-    model = loaded.model
+    model = _bare(loaded.model)
     if adapter is not None:
         yield Phase(word="Loading")
         model = copy.deepcopy(model)
-        _strip(model)
         load_adapter(model, adapter.path, "merged")
         yield Notice(message=_bake(model, "merged", adapter.strength))
-    elif adapters.adapter_names(model):
-        model = copy.deepcopy(model, {id(p): p for p in model.parameters()})  # other modules, the same weights
-        _strip(model)
     yield Phase(word="Saving")
     content = Content(model, loaded.tokenizer, loaded.chat_template, type)
-    family = _source_family(loaded, content, format)
+    family = _writing(loaded, content, format).family
     return (yield from save_events(model, content.tokenizer, content.chat_template, out, format, family, overwrite, control, type))
 
 
-def _strip(model: Transformer) -> None:
-    for name in adapters.adapter_names(model):
-        adapters.detach(model, name)
+def _bare(model: Transformer) -> Transformer:
+    """`model` without the adapters that a chat or a run has attached: other modules, the same weights."""
+    names = adapters.adapter_names(model)
+    if not names:
+        return model
+    bare = copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
+    for name in names:
+        adapters.detach(bare, name)
+    return bare
 
 
-def _source_family(loaded: Loaded, content: Content, format: str) -> str | None:
-    """The kind of model that the files said it was, if it still is; several kinds can hold some architectures."""
-    family = loaded.source.family
-    if loaded.source.format != format or not FORMATS[format].make().can_save:
-        return None
-    try:
-        FORMATS[format].make().prepare(content, family)
-    except ModelError:  # converted since; or nothing can hold it, which saving explains
-        return None
-    return family
+def _writing(loaded: Loaded, content: Content, format: str) -> Writing:
+    """`content` as the kind of model that the files said it was, if it still is: several kinds can hold some architectures."""
+    kind = writer_of(format, content.type)
+    if loaded.source.format == format:
+        with suppress(ModelError):  # converted since; or nothing can hold it, which is explained below
+            return kind.prepare(content, loaded.source.family)
+    return kind.prepare(content, None)
 
 
 @torch.inference_mode()

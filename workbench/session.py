@@ -29,7 +29,7 @@ from workbench.core.fields import require_usable
 from workbench.core.format import bytes_text
 from workbench.data import DataConfig, DataReport
 from workbench.devices import Compute, choose_compute, default_threads
-from workbench.exporting import Merged, export
+from workbench.exporting import ExportConfig, ExportPlan, Merged, export, plan_export
 from workbench.finetuning import finetune, prepare_data
 from workbench.generation import CacheState, GenerationResult, Reply, ScoreResult, generate, reply, score
 from workbench.library import Library
@@ -256,6 +256,10 @@ class Session:
             force = self.adapter
             merged = None if force is None else Merged(force.path, force.strength)
             return (yield from export(loaded, merged, out, format, type=type, overwrite=overwrite, control=control or Control()))
+
+    def plan_export(self, config: ExportConfig) -> ExportPlan:
+        """What `export` would write, and how large; nothing is touched. Raises `ModelError` naming what the format cannot hold."""
+        return plan_export(self.loaded, config)
 
     # ---- converting --------------------------------------------------------------------------------------------------
 

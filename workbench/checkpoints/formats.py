@@ -160,6 +160,17 @@ def savable() -> tuple[str, ...]:
     return tuple(entry.name for entry in FORMATS if entry.make().can_save)
 
 
+def writer_of(format: str, type: str | None) -> Format:
+    """The format, when it can be written with weights stored as `type` (None: as they are). Raises `ModelError` otherwise."""
+    entry = FORMATS[format]
+    kind = entry.make()
+    if not kind.can_save:
+        raise ModelError(f"{entry.label} cannot be written.", hint=f"Choose one of: {', '.join(savable())}.")
+    if type is not None and type not in kind.types:
+        raise ModelError(f"{entry.label} cannot store weights as {type!r}.", hint=f"Choose one of: {', '.join(kind.types)}.")
+    return kind
+
+
 def find_format(path: Path) -> tuple[str, Path]:
     """(name of the format, the path to open with it). Raises `FileError` saying what the path is instead."""
     if not path.exists():

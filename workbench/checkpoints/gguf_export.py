@@ -22,6 +22,7 @@ from gguf.quants import dequantize, quantize
 from torch import Tensor
 
 from workbench.checkpoints.families import GGUF_FAMILIES, Family
+from workbench.checkpoints.families.rope import without_ntk
 from workbench.checkpoints.fitting import fitting_family
 from workbench.checkpoints.formats import Content, Writing
 from workbench.checkpoints.load import parameters_of
@@ -29,7 +30,6 @@ from workbench.checkpoints.safetensors_file import Outgoing, rounded
 from workbench.checkpoints.table import match, outgoing
 from workbench.core.store import atomic_path
 from workbench.model import ModelConfig
-from workbench.parts.positions.scaling import Wheel, stretched_base
 from workbench.tokenizers.to_gguf import gguf_tokenizer
 
 _Kind = GGMLQuantizationType
@@ -93,27 +93,20 @@ def _expressible(config: ModelConfig) -> tuple[ModelConfig, list[str]]:
                 "within which both agree."
             )
         config = replace(config, sliding_window=None, full_attention_every=None, max_positions=context)
-    if config.position.kind == "rope":
-        position = _expressible_rope(config)
-        config = replace(config, position=position)
-    return config, notices
+    config = without_ntk(config)
+    return replace(config, position=_spelled_out(config)), notices
 
 
-def _expressible_rope(config: ModelConfig) -> Any:
-    """NTK scaling as the base it amounts to; YaRN with what is left open spelled out."""
+def _spelled_out(config: ModelConfig) -> Any:
+    """The position; YaRN with the original context that it leaves open."""
+    if config.position.kind != "rope" or config.position.options.scaling.kind != "yarn":
+        return config.position
     rope = config.position.options
-    scaling, options = rope.scaling.kind, rope.scaling.options
-    if scaling == "ntk":
-        wheel = Wheel(config.head_width, rope.base, config.max_positions, torch.float64, torch.device("cpu"))
-        return _with(config.position, base=stretched_base(wheel, options.factor), scaling={"kind": "none"})
-    if scaling == "yarn" and options.original is None and config.max_positions % options.factor == 0:
-        options = replace(options, original=int(config.max_positions / options.factor))
-        return _with(config.position, scaling=replace(rope.scaling, options=options))
-    return config.position
-
-
-def _with(choice: Any, **changes: Any) -> Any:
-    return replace(choice, options=replace(choice.options, **changes))
+    options = rope.scaling.options
+    if options.original is not None or config.max_positions % options.factor:
+        return config.position
+    original = replace(options, original=int(config.max_positions / options.factor))
+    return replace(config.position, options=replace(rope, scaling=replace(rope.scaling, options=original)))
 
 
 def _stored(tensor: Outgoing, type: str) -> _Stored:

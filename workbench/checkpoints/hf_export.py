@@ -16,7 +16,7 @@ from workbench.checkpoints.safetensors_file import stored_as, write_safetensors
 from workbench.checkpoints.table import outgoing
 from workbench.core.store import atomic_folder, write_text
 from workbench.tokenizers import BpeTokenizer, RustTokenizer, Tokenizer
-from workbench.tokenizers.rust import rust_from_spec
+from workbench.tokenizers.rust import pipeline_of
 
 _NO_TOKENIZER = "The tokenizer has no form that other programs read (it works on bytes), so the folder has none."
 _WITH_PIPELINE = (BpeTokenizer, RustTokenizer)
@@ -38,7 +38,6 @@ def prepare_folder(content: Content, wanted: str | None) -> Writing:
         **_ends(content.tokenizer),
     }
     tensors = [stored_as(tensor, dtype) for tensor in outgoing(family.table, config, parameters_of(model))]
-    pipeline = _pipeline(content.tokenizer)
 
     def write(path: Path) -> Generator[int, None, None]:
         with atomic_folder(path) as folder:
@@ -89,7 +88,7 @@ def _write_json(path: Path, data: Mapping[str, Any]) -> None:
 
 def _pipeline(tokenizer: BpeTokenizer | RustTokenizer) -> Mapping[str, Any]:
     """The tokenizer as tokenizer.json."""
-    pipeline = rust_from_spec(tokenizer.spec, "").pipeline if isinstance(tokenizer, BpeTokenizer) else tokenizer.pipeline
+    pipeline = pipeline_of(tokenizer.spec) if isinstance(tokenizer, BpeTokenizer) else tokenizer.pipeline
     pipeline = {**pipeline, "model": _with_added(pipeline["model"], pipeline.get("added_tokens") or [])}
     if tokenizer.add_bos and tokenizer.bos_id is not None and not pipeline.get("post_processor"):
         pipeline["post_processor"] = _begin(tokenizer.token_text(tokenizer.bos_id), tokenizer.bos_id)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from workbench.checkpoints.formats import FORMATS, Content, Format, Writing, find_format, savable
+from workbench.checkpoints.formats import Content, Format, Writing, find_format, writer_of
 from workbench.checkpoints.load import expected_shapes, load_checkpoint, parameters_of
 from workbench.core.control import Control
 from workbench.core.errors import FileError, ModelError, WorkbenchError
@@ -90,11 +90,7 @@ def save_events(
     """
     control = control or Control()
     place = Path(path).expanduser()
-    kind = FORMATS[format].make()
-    if not kind.can_save:
-        raise ModelError(f"{FORMATS[format].label} cannot be written.", hint=f"Choose one of: {', '.join(savable())}.")
-    if type is not None and type not in kind.types:
-        raise ModelError(f"{FORMATS[format].label} cannot store weights as {type!r}.", hint=f"Choose one of: {', '.join(kind.types)}.")
+    kind = writer_of(format, type)
     _check_place(place, kind, overwrite)
     _check_plain(model)
     writing = kind.prepare(Content(model, tokenizer, chat_template, type), family)

@@ -8,15 +8,17 @@ from pathlib import Path
 from workbench.commands.base import Console, verb
 from workbench.commands.common import adapter_flag, compute_flags, model_argument, open_model
 from workbench.core.errors import WorkbenchError
+from workbench.core.fields import require_usable
+from workbench.core.flags import add_flags, from_flags
 from workbench.core.format import bytes_text
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     model_argument(parser)
-    parser.add_argument("--format", metavar="hf|gguf|workbench", required=True, help="Kind of checkpoint.")
+    from workbench.exporting import ExportConfig
+
+    add_flags(parser, ExportConfig)
     parser.add_argument("--out", metavar="PATH", type=Path, required=True, help="Folder, or .gguf file, to write.")
-    text = "How weights are stored. Default: as they are in memory (--dtype); q8_0 is for gguf."
-    parser.add_argument("--type", metavar="f32|f16|bf16|q8_0", help=text)
     parser.add_argument("--overwrite", action="store_true", help="Replace a checkpoint that is there already.")
     adapter_flag(parser)
     compute_flags(parser)
@@ -24,8 +26,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 @verb("export", "Write a model (an adapter is added into its weights) for other programs, read it back and compare logits.", _arguments)
 def run(args: argparse.Namespace, console: Console) -> int:
+    from workbench.exporting import ExportConfig
+
+    config = from_flags(ExportConfig, args)
+    require_usable(config)
     session = open_model(args, console)
-    report = console.follow(session.export(args.out, args.format, args.type, args.overwrite, console.control))
+    report = console.follow(session.export(args.out, config.format, config.type, args.overwrite, console.control))
     if report is None:
         raise WorkbenchError("Exporting was stopped; nothing was written.")
     proof = "every weight reads back as it is" if report.exact else f"every weight reads back as itself rounded to {report.type}"

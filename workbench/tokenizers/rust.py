@@ -138,12 +138,20 @@ def _without_prefix(pipeline: dict[str, Any], schemes: set[str]) -> dict[str, An
 
 def rust_from_spec(spec: BpeSpec, note: str) -> RustTokenizer:
     """A byte-level BPE run by its merges; `note` says why tiktoken would not do."""
+    return RustTokenizer(
+        pipeline_of(spec), name=spec.name, bos_id=spec.bos_id, eos_ids=spec.eos_ids, pad_id=spec.pad_id, add_bos=spec.add_bos,
+        notes=[*spec.notes, note],
+    )  # fmt: skip
+
+
+def pipeline_of(spec: BpeSpec) -> dict[str, Any]:
+    """A byte-level BPE as tokenizer.json."""
     vocab: dict[str, int] = {}
     for id, token in enumerate(spec.tokens):
         if token:
             vocab.setdefault(token, id)
     vocab |= {t.text: t.id for t in spec.added}  # the library numbers added tokens anew unless the vocabulary has them
-    pipeline = {
+    return {
         "version": "1.0",
         "added_tokens": [added_entry(t) for t in spec.added],
         "normalizer": {"type": spec.normalizer} if spec.normalizer else None,
@@ -157,10 +165,6 @@ def rust_from_spec(spec: BpeSpec, note: str) -> RustTokenizer:
         "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False},
         "model": {"type": "BPE", "vocab": vocab, "merges": [m.split(" ") for m in spec.merges], "ignore_merges": spec.ignore_merges},
     }
-    return RustTokenizer(
-        pipeline, name=spec.name, bos_id=spec.bos_id, eos_ids=spec.eos_ids, pad_id=spec.pad_id, add_bos=spec.add_bos,
-        notes=[*spec.notes, note],
-    )  # fmt: skip
 
 
 def added_entry(token: AddedToken) -> dict[str, Any]:
