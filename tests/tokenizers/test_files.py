@@ -235,8 +235,8 @@ def test_folders_without_or_with_another_kind_of_tokenizer(toy_spec: MakeSpec, t
     (tmp_path / "tokenizer.model").write_bytes(b"x")
     with pytest.raises(ModelError, match=r"tokenizer\.model"):
         tokenizer_from_folder(tmp_path)
-    write(tmp_path, tokenizer={"model": {"type": "WordPiece", "vocab": {}}})
-    with pytest.raises(ModelError, match="WordPiece"):
+    write(tmp_path, tokenizer={"model": {"type": "WordLevel", "vocab": {}}})
+    with pytest.raises(ModelError, match="WordLevel"):
         tokenizer_from_folder(tmp_path)
     (tmp_path / "tokenizer.json").write_text('{"model": ', encoding="utf-8")
     with pytest.raises(FileError, match="not readable JSON"):

@@ -15,7 +15,7 @@ from workbench.checkpoints.load import parameters_of
 from workbench.checkpoints.safetensors_file import stored_as, write_safetensors
 from workbench.checkpoints.table import outgoing
 from workbench.core.store import atomic_folder, write_text
-from workbench.tokenizers import BpeTokenizer, RustTokenizer, Tokenizer
+from workbench.tokenizers import BpeTokenizer, RustTokenizer, Tokenizer, mask_token_id
 from workbench.tokenizers.rust import pipeline_of
 
 _NO_TOKENIZER = "The tokenizer has no form that other programs read (it works on bytes), so the folder has none."
@@ -69,7 +69,12 @@ def _write_tokenizer(folder: Path, content: Content) -> None:
     if not isinstance(tokenizer, _WITH_PIPELINE):
         return
     _write_json(folder / "tokenizer.json", _pipeline(tokenizer))
-    named = {"bos_token": tokenizer.bos_id, "eos_token": next(iter(tokenizer.eos_ids), None), "pad_token": tokenizer.pad_id}
+    named = {
+        "bos_token": tokenizer.bos_id,
+        "eos_token": next(iter(tokenizer.eos_ids), None),
+        "pad_token": tokenizer.pad_id,
+        "mask_token": mask_token_id(tokenizer),
+    }
     about = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": content.model.config.max_positions,

@@ -14,6 +14,8 @@ from workbench.tokenizers.patterns import DIGITS_GPT2, GPT2, QWEN2
 from workbench.tokenizers.rust import RustTokenizer
 from workbench.tokenizers.spec import BpeSpec
 
+KINDS = ("BPE", "Unigram", "WordPiece")
+
 
 def tokenizer_from_folder(folder: Path) -> Tokenizer | None:
     """The tokenizer of a Hugging Face folder; None when the folder holds none.
@@ -95,9 +97,9 @@ def tokenizer_from_pipeline(data: dict[str, Any], facts: Mapping[str, Any], name
     """The tokenizer of a parsed tokenizer.json; `facts` are those of tokenizer_config.json beside it. Raises `ModelError`."""
     model = data.get("model") or {}
     kind = model.get("type") or ("BPE" if "merges" in model else "")
-    if kind not in ("BPE", "Unigram"):
+    if kind not in KINDS:
         raise ModelError(
-            f"The tokenizer of {name} is of the kind {kind or 'unknown'!r}, which is not supported.", hint="Supported: BPE and Unigram."
+            f"The tokenizer of {name} is of the kind {kind or 'unknown'!r}, which is not supported.", hint=f"Supported: {', '.join(KINDS)}."
         )
     entries = data.get("added_tokens") or []
     vocab: Any = model.get("vocab") or {}

@@ -1,4 +1,4 @@
-"""Tokenizers that tiktoken cannot express (SentencePiece kinds, unusual pipelines), on the `tokenizers` library.
+"""Tokenizers that tiktoken cannot express (SentencePiece kinds, BERT's WordPiece, unusual pipelines), on the `tokenizers` library.
 
 The library is imported when such a tokenizer is built, not before.
 """
@@ -49,9 +49,11 @@ class RustTokenizer(TableTokenizer):
             ) from error
         self._engine = self._engines[Place.START]
         self._byte_level = '"ByteLevel"' in json.dumps(pipeline.get("decoder"))
+        model = pipeline.get("model") or {}
+        self._joint: str | None = model.get("continuing_subword_prefix", "##") if model.get("type") == "WordPiece" else None
         table = self._build_table(added)
         probe = self._engine.encode("a", add_special_tokens=False).ids
-        self._strips_space = b"".join(table[i] for i in probe) == b" a" and self._engine.decode(probe) == "a"
+        self._strips_space = self._joint is not None or (b"".join(table[i] for i in probe) == b" a" and self._engine.decode(probe) == "a")
         super().__init__(name=name, table=table, added=added, bos_id=bos_id, eos_ids=eos_ids, pad_id=pad_id, add_bos=add_bos, notes=notes)
         self.pipeline = pipeline
 
@@ -65,6 +67,8 @@ class RustTokenizer(TableTokenizer):
             byte = BYTE_TOKEN.fullmatch(token)
             if self._byte_level:
                 table[id] = bytes_of(token)
+            elif self._joint is not None:
+                table[id] = (token.removeprefix(self._joint) if token.startswith(self._joint) else f" {token}").encode("utf-8")
             else:
                 table[id] = bytes([int(byte[1], 16)]) if byte else token.replace("\u2581", " ").encode("utf-8")
         for entry in added:
