@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -10,17 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import psutil
 from PySide6.QtCore import QObject, Qt, QTimer, Signal, Slot
 from PySide6.QtWidgets import QApplication, QFileDialog, QWidget
 
 from ui.actions import Command
+from ui.hub.controller import HubController
 from ui.jobs.runner import Job
 from ui.jobs.worker import JobFailure
 from ui.services import Services
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event
-from workbench.core.format import bytes_text
 from workbench.library import Library, ModelEntry
 
 STARTER: Final = "starter"
@@ -28,10 +26,6 @@ FILTER: Final = "Models (*.gguf *.safetensors config.json);;All files (*)"
 RECENT_MENU: Final = "File/Recent models"
 RECENT_SHOWN: Final = 8
 _IN_A_FOLDER: Final = (".safetensors", ".json")
-_BYTES_PER_VALUE: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
-_QUANTIZED: Final = re.compile(r"(?i)(?:^|[-_.])(?:i?q(\d)|b?f(16)|f(32))(?=[-_.k]|$)")
-TIGHT: Final = 0.8
-"""A model that needs more than this share of the free memory leaves little for the cache and everything else."""
 
 
 @dataclass(frozen=True)
@@ -48,29 +42,6 @@ class Activity:
     @property
     def busy(self) -> bool:
         return bool(self.word)
-
-
-@dataclass(frozen=True)
-class Fit:
-    """Whether a model fits into the free memory. `need` is estimated from the size on disk."""
-
-    word: str
-    need: float
-    free: float
-
-    @property
-    def text(self) -> str:
-        return f"needs about {bytes_text(self.need)} of {bytes_text(self.free)} free (estimated from its size on disk)"
-
-
-def fit_of(entry: ModelEntry, dtype: str = "float32", free: float | None = None) -> Fit:
-    """Compare what the weights will take in `dtype` with `free` bytes (default: what this computer has left now)."""
-    found = _QUANTIZED.search(entry.path.stem) if entry.format == "gguf" else None
-    bits = next((int(g) for g in found.groups() if g), 16) if found else 16
-    stored = bits + (0.5 if bits < 16 else 0)  # blocks carry a scale
-    need = entry.bytes * 8 / stored * _BYTES_PER_VALUE.get(dtype, 4)
-    left = float(psutil.virtual_memory().available) if free is None else free
-    return Fit("too large" if need > left else "tight" if need > TIGHT * left else "fits", need, left)
 
 
 ChooseFile = Callable[[QWidget | None, Callable[[str], Any]], Any]
@@ -101,6 +72,8 @@ class ModelController(QObject):
         self._services = services
         self._choose = choose
         self.library = Library(services.settings.folders.home)
+        self.hub = HubController(services, self.library, self)
+        self.hub.arrived.connect(self._refresh)
         self.activity = Activity()
         self._job: Job | None = None
         self._wanted: str | Path | None = None
@@ -125,6 +98,8 @@ class ModelController(QObject):
             tooltip="Load a GGUF file, or a model folder by its config.json.")  # fmt: skip
         add("model.fetch_starter", f"Get the &starter model ({size / 1e6:.0f} MB)", self.fetch_starter, icon="download", menu="Model",
             group=0, tooltip=f"{self.library.catalogue[STARTER].help} Downloaded once, then loaded at once.")  # fmt: skip
+        add("model.find", "&Find and download models…", partial(self._services.bus.show_panel.emit, "models"), icon="search", menu="Model",
+            group=0, shortcut="Ctrl+Shift+L", tooltip="Go to the models of this machine and of the Hugging Face hub.")  # fmt: skip
         add("model.unload", "&Unload model", self.unload, menu="Model", group=1, icon="remove",
             tooltip="Forget the model and free its memory.")  # fmt: skip
         add("model.cancel", "S&top loading", self.cancel, menu="Model", group=1, icon="stop", tooltip="Stop the download or the loading.")
@@ -201,6 +176,22 @@ class ModelController(QObject):
             self._services.notify.exception(error, source="model")
             return
         self._services.bus.model_changed.emit(None)
+
+    def may_remove(self, entry: ModelEntry) -> bool:
+        """Whether a model lies in the library's own folder."""
+        return entry.path.is_relative_to(self.library.models_folder)
+
+    @Slot(object)
+    def remove(self, entry: ModelEntry) -> None:
+        """Move a model of the library to its trash."""
+        try:
+            place = self.library.remove(entry.path)
+        except (WorkbenchError, OSError) as error:
+            self._services.notify.exception(error, source="model")
+            return
+        self._services.notify.info(f"{entry.name} was moved to the trash.", f"It is at {place}; move it back to keep it.", source="model")
+        self.hub.forget_gone()
+        self._refresh()
 
     @Slot()
     def cancel(self) -> None:

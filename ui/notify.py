@@ -179,7 +179,8 @@ class Notifier(QObject):
         """A failed job never goes unsaid; a panel that showed the failure itself spares the bar, not the log."""
         if job.failure is not None:
             text = f"{job.title}: {job.failure.message}"
-            self.post(Message("error", text, job.failure.hint, job.failure.details, job.lane, time.time()), show=not job.failure_shown)
+            level = "info" if job.failure.expected and job.control.stopping else "error"  # a person stopped it
+            self.post(Message(level, text, job.failure.hint, job.failure.details, job.lane, time.time()), show=not job.failure_shown)
 
     @Slot()
     def _drain(self) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Final
 
 from PySide6.QtCore import QEvent, QSize, Qt, QTimer, Signal, Slot
-from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDragLeaveEvent, QDropEvent, QPaintEvent
+from PySide6.QtGui import QCloseEvent, QPaintEvent
 from PySide6.QtWidgets import QApplication, QLabel, QMainWindow, QTabWidget, QToolButton, QVBoxLayout, QWidget
 
 from ui import icons, panels, window_state
 from ui.closing import Closing
 from ui.docks import PanelDock
+from ui.dropping import ModelDrop
 from ui.jobs.runner import Job
 from ui.menus import Menus
 from ui.messagebar import MessageBar
@@ -22,7 +22,7 @@ from ui.palette import CommandPalette
 from ui.panels import PANELS
 from ui.services import Services
 from ui.statusbar import StatusBar
-from ui.theme import GRID, LARGE, MEDIUM
+from ui.theme import GRID, LARGE
 from ui.window_state import LAYOUT_VERSION, WindowState
 from workbench.core.errors import WorkbenchError
 
@@ -31,7 +31,6 @@ FIRST_SIZE: Final = QSize(1440, 900)
 LEAST_SIZE: Final = QSize(1000, 640)
 SHARES: Final = {"left": 0.24, "right": 0.25, "bottom": 0.30}
 ALERT_AFTER_S: Final = 30.0
-MODEL_SUFFIXES: Final = (".gguf", ".safetensors")
 _AREAS: Final = {
     "left": Qt.DockWidgetArea.LeftDockWidgetArea,
     "right": Qt.DockWidgetArea.RightDockWidgetArea,
@@ -60,7 +59,6 @@ class Window(QMainWindow):
         self.setWindowTitle(TITLE)
         self.setWindowIcon(icons.app_icon())
         self.setMinimumSize(LEAST_SIZE)
-        self.setAcceptDrops(True)
         self.setDockOptions(QMainWindow.DockOption.AllowNestedDocks | QMainWindow.DockOption.AllowTabbedDocks)
         self.setTabPosition(Qt.DockWidgetArea.AllDockWidgetAreas, QTabWidget.TabPosition.North)
         self._build_centre()
@@ -68,6 +66,7 @@ class Window(QMainWindow):
         self.setStatusBar(self.status)
         self._build_menus()
         self.closing = Closing(self, services.jobs)
+        self.drops = ModelDrop(self, services)
         self._titles_soon = QTimer(self, singleShot=True, interval=0)
         self._titles_soon.timeout.connect(self._show_titles)
         self._restore_geometry()
@@ -93,10 +92,6 @@ class Window(QMainWindow):
         layout.addWidget(self._waiting, 1)
         self.tabs.hide()
         self.setCentralWidget(centre)
-        self._drop_hint = QLabel("Drop to open this model", self, alignment=Qt.AlignmentFlag.AlignCenter)
-        self._drop_hint.setObjectName("dropHint")
-        self._drop_hint.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
-        self._drop_hint.hide()
 
     def _build_menus(self) -> None:
         actions = self.services.actions
@@ -162,6 +157,7 @@ class Window(QMainWindow):
             self._default_layout()
             self._restore_layout()
             self._add_panel_commands()
+            self.drops.watch_text_fields()
         finally:
             self.setUpdatesEnabled(True)
 
@@ -332,30 +328,6 @@ class Window(QMainWindow):
         event.accept()
         self.closed.emit()
 
-    # ---- drag and drop -------------------------------------------------------------------------------------------
-
-    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        if _dropped(event) is not None:
-            event.acceptProposedAction()
-            c = self.services.theme.colours
-            self._drop_hint.setStyleSheet(
-                f"#dropHint {{ background: {c.info_surface}; color: {c.text};"
-                f" border: 2px dashed {c.accent_text}; border-radius: {MEDIUM}px; }}"
-            )
-            self._drop_hint.setGeometry(self.rect().adjusted(LARGE, LARGE, -LARGE, -LARGE))
-            self._drop_hint.show()
-            self._drop_hint.raise_()
-
-    def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:
-        self._drop_hint.hide()
-
-    def dropEvent(self, event: QDropEvent) -> None:
-        self._drop_hint.hide()
-        path = _dropped(event)
-        if path is not None:
-            event.acceptProposedAction()
-            self.services.bus.open_model.emit(path)
-
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
         if event.type() == QEvent.Type.WindowStateChange:
@@ -368,14 +340,3 @@ def _first_focus(panel: QWidget) -> QWidget:
         if child.focusPolicy() & Qt.FocusPolicy.TabFocus and child.isVisibleTo(panel) and child.isEnabled():
             return child
     return panel
-
-
-def _dropped(event: QDropEvent) -> Path | None:
-    """The one local model folder or file that is dragged, or None."""
-    urls = event.mimeData().urls()
-    if len(urls) != 1 or not urls[0].isLocalFile():
-        return None
-    path = Path(urls[0].toLocalFile())
-    return path if path.is_dir() or path.suffix.lower() in MODEL_SUFFIXES else None
-
-

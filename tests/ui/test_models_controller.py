@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pytestqt.qtbot import QtBot
 
-from ui.models import STARTER, Activity, ask_for_file, fit_of
+from ui.models import STARTER, Activity, ask_for_file
 from ui.services import Services
 from workbench.core.control import Control
 from workbench.core.errors import BusyError, DownloadError, FileError
@@ -318,14 +318,17 @@ def test_the_dialog_asks_for_files(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
     assert opened[0].nameFilters()[0] == "Models (*.gguf *.safetensors config.json)"
 
 
-@pytest.mark.parametrize(
-    ("name", "form", "dtype", "need"),
-    [("m.Q4_1.gguf", "gguf", "float32", 8 * 4 / 4.5), ("m-F16.gguf", "gguf", "float32", 2), ("m-q8_0.gguf", "gguf", "bfloat16", 16 / 8.5),
-     ("folder", "hf", "float32", 2), ("odd.gguf", "gguf", "float32", 2)],
-)  # fmt: skip
-def test_the_need_is_estimated_from_the_quantization_in_the_name(name: str, form: str, dtype: str, need: float) -> None:
-    entry = ModelEntry(name, Path(name), 1000, form)
-    assert fit_of(entry, dtype, free=1e9).need == pytest.approx(1000 * need, rel=1e-3)
-    assert fit_of(entry, dtype, free=1e9).word == "fits"
-    assert fit_of(entry, dtype, free=need * 1100).word == "tight"
-    assert fit_of(entry, dtype, free=need * 900).word == "too large"
+def test_find_goes_to_the_models(ready: Services, qtbot: QtBot) -> None:
+    with qtbot.waitSignal(ready.bus.show_panel) as heard:
+        ready.actions["model.find"].trigger()
+    assert heard.args == ["models"]
+
+
+def test_a_model_that_cannot_be_removed_stays_and_says_why(ready: Services, qtbot: QtBot, tmp_path: Path) -> None:
+    messages = shown(ready, qtbot)
+    elsewhere = ModelEntry("x", gguf(tmp_path / "elsewhere", "x.gguf"), 4, "gguf")
+    assert not ready.models.may_remove(elsewhere)
+    ready.models.remove(elsewhere)
+    qtbot.waitUntil(lambda: len(messages) == 1)
+    assert "not in the library's folder" in messages[0].text
+    assert elsewhere.path.exists()

@@ -14,6 +14,7 @@ from PySide6.QtWidgets import (
     QAbstractItemView,
     QAbstractSlider,
     QAbstractSpinBox,
+    QApplication,
     QComboBox,
     QLineEdit,
     QMessageBox,
@@ -345,21 +346,20 @@ class TestCommands:
 
 
 class TestDrop:
-    @pytest.mark.parametrize(("name", "accepted"), [("model.gguf", True), ("folder", True), ("notes.txt", False)])
-    def test_models_are_taken_other_files_are_not(self, window: Window, tmp_path: Path, qtbot: QtBot, name: str, accepted: bool) -> None:
-        path = tmp_path / name
-        path.mkdir() if name == "folder" else path.write_bytes(b"")
+    def test_a_model_that_falls_on_the_window_is_opened(self, window: Window, tmp_path: Path, qtbot: QtBot) -> None:
+        path = tmp_path / "model.gguf"
+        path.write_bytes(b"GGUF")
         data = QMimeData()
         data.setUrls([QUrl.fromLocalFile(str(path))])
         keys = (Qt.DropAction.CopyAction, data, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier)
         enter = QDragEnterEvent(QPoint(9, 9), *keys)
-        window.dragEnterEvent(enter)
-        assert enter.isAccepted() == accepted
-        if accepted:
-            with qtbot.waitSignal(window.services.bus.open_model) as opened:
-                window.dropEvent(QDropEvent(QPointF(9, 9), *keys))
-            assert opened.args == [path]
-            assert window._drop_hint.isHidden()
+        QApplication.sendEvent(window, enter)
+        assert enter.isAccepted()
+        assert not window.drops.overlay.isHidden()
+        with qtbot.waitSignal(window.services.bus.open_model) as opened:
+            QApplication.sendEvent(window, QDropEvent(QPointF(9, 9), *keys))
+        assert opened.args == [path]
+        assert window.drops.overlay.isHidden()
 
 
 class TestTitle:

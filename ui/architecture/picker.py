@@ -9,7 +9,7 @@ from PySide6.QtCore import QSize, Qt, Slot
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QProgressBar, QPushButton, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 from ui import icons
-from ui.models import STARTER, Activity, ModelController, fit_of
+from ui.models import STARTER, Activity, ModelController
 from ui.services import Services
 from ui.theme import SMALL
 from ui.widgets.labels import ElidingLabel, MutedLabel
@@ -34,6 +34,7 @@ class _Combo(QComboBox):
 
     def showPopup(self) -> None:
         self._picker.refresh()
+        self._picker.appraise()
         super().showPopup()
 
     def wheelEvent(self, event: Any) -> None:
@@ -53,6 +54,8 @@ class ModelPicker(QWidget):
         self.combo.activated.connect(self._picked)
         self.open_button = self._tool("folder", "Open a model…", services)
         self.open_button.clicked.connect(services.actions["model.open"].trigger)
+        self.find_button = self._tool("search", "Find and download models…", services)
+        self.find_button.clicked.connect(services.actions["model.find"].trigger)
         self.cancel_button = self._tool("close", "Stop the download or the loading", services)
         self.cancel_button.clicked.connect(self._models.cancel)
         self.bar = QProgressBar(textVisible=False, maximum=STEPS)
@@ -67,6 +70,7 @@ class ModelPicker(QWidget):
         self._build()
         self._models.changed.connect(self.show_activity)
         self._models.models_changed.connect(self.refresh)
+        self._models.hub.appraised.connect(self._on_appraised)
         services.bus.model_changed.connect(self.refresh)
         services.bus.engine_ready.connect(self.refresh)
         self.refresh()
@@ -81,6 +85,7 @@ class ModelPicker(QWidget):
     def _build(self) -> None:
         first = QHBoxLayout(spacing=SMALL)
         first.addWidget(self.combo, 1)
+        first.addWidget(self.find_button)
         first.addWidget(self.open_button)
         self.progress = QWidget()
         column = QVBoxLayout()
@@ -111,14 +116,27 @@ class ModelPicker(QWidget):
         dtype = self._models.dtype
         self.combo.clear()
         for entry in self._models.entries():
-            fit = fit_of(entry, dtype)
+            fit = self._models.hub.fit(entry, dtype)
+            known = self._models.hub.appraisals.get(entry.path)
+            broken = known is not None and bool(known.problem)
+            word = "cannot be opened" if broken else fit.word
             label = self._label(entry)
-            self.combo.addItem(f"{label}  ·  {bytes_text(entry.bytes)}  ·  {fit.word}", entry.name if entry.name == STARTER else entry.path)
+            self.combo.addItem(f"{label}  ·  {bytes_text(entry.bytes)}  ·  {word}", entry.name if entry.name == STARTER else entry.path)
             at = self.combo.count() - 1
             self.combo.setItemData(at, entry.path, _PATH)
-            self.combo.setItemData(at, f"{entry.path}\n{label} {fit.text}.", Qt.ItemDataRole.ToolTipRole)
+            tip = known.problem if known is not None and broken else f"{label} {fit.text}."
+            self.combo.setItemData(at, f"{entry.path}\n{tip}", Qt.ItemDataRole.ToolTipRole)
         self._stand_on_current()
         self.show_activity(self._models.activity)
+
+    def appraise(self) -> None:
+        """Have models that are not known yet looked at, for a better estimate the next time."""
+        self._models.hub.appraise(self._models.entries())
+
+    @Slot()
+    def _on_appraised(self) -> None:
+        if not self.combo.view().isVisible():  # an open list is not pulled away under the mouse
+            self.refresh()
 
     def _label(self, entry: ModelEntry) -> str:
         known = self._models.library.catalogue.get(entry.name)
