@@ -88,6 +88,8 @@ VARIANTS: list[dict[str, Any]] = [
     {}, {"tie_embeddings": False}, {"position": "learned"}, {"norm": "layernorm", "qk_norm": "head"}, {"residual": "double"},
     {"residual": {"kind": "parallel", "shared_norm": True}}, {"residual": "post"}, {"n_kv_heads": 1, "head_dim": 6},
     {"attention_bias": True, "attention_out_bias": True, "mlp_bias": True}, {"mlp": "relu"}, {"final_norm": False}, {"n_layers": 5},
+    {"causal": False, "segment_types": 2, "embedding_norm": True, "head_transform": True, "head_bias": True, "norm": "layernorm"},
+    {"qk_norm": "full", "n_kv_heads": 2, "residual": "reordered"}, {"norm": "none"}, {"logit_softcap": 5.0, "scale_embeddings": True},
 ]  # fmt: skip
 
 
@@ -147,7 +149,11 @@ def test_flops_are_counted_as_torch_counts_them(config: Make) -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
     tokens = 8
-    for changes in ({}, {"n_kv_heads": 2, "tie_embeddings": False, "mlp": "relu"}, {"head_dim": 6, "residual": "double"}):
+    variants: tuple[dict[str, Any], ...] = (
+        {}, {"n_kv_heads": 2, "tie_embeddings": False, "mlp": "relu"}, {"head_dim": 6, "residual": "double"},
+        {"causal": False, "head_transform": True, "head_bias": True}, {"qk_norm": "full", "residual": "parallel"},
+    )  # fmt: skip
+    for changes in variants:
         model = build_model(config(**changes))
         with FlopCounterMode(display=False) as counter:
             model(torch.zeros(1, tokens, dtype=torch.int64))
