@@ -26,6 +26,7 @@ from workbench.model import ModelConfig, build_model
 pytestmark = pytest.mark.parity
 
 FALCON = {key: value for key, value in SIZES.items() if key != "intermediate_size"}
+TINY = {"n_layer": 3, "n_head": 4, "vocab_size": 101}
 GROUPED = {**SIZES, "num_key_value_heads": 2}
 HALF = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
 SCALED = {"rope_theta": 1e4, "factor": 4.0}
@@ -92,6 +93,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama3": (
         "Llama", {**GROUPED, "rope_parameters": {**SHORT, "rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0}}
     ),
+    "bloom": ("Bloom", {**TINY, "hidden_size": 32}),
+    "gpt1": ("OpenAIGPT", {**TINY, "n_embd": 32, "n_positions": 64}),
+    "gpt1, relu, untied": ("OpenAIGPT", {**TINY, "n_embd": 32, "n_positions": 64, "afn": "relu", "tie_word_embeddings": False}),
     "bert": ("Bert", SIZES),
     "bert, untied": ("Bert", {**SIZES, "tie_word_embeddings": False, "type_vocab_size": 3}),
 }  # fmt: skip

@@ -72,7 +72,7 @@ def _fused(layer: str, attention: str) -> dict[str, tuple[str, ...]]:
 
 NAMINGS = (
     Naming(
-        ("gpt2",),
+        ("gpt2", "openai-gpt"),
         {
             "transformer.h.{n}.attn.c_attn": _QKV,
             "transformer.h.{n}.attn.c_proj": _OUT,
@@ -88,7 +88,7 @@ NAMINGS = (
             **{f"model.layers.{{n}}.mlp.{x}_proj": (f"{_BLOCK}mlp.{x}_proj",) for x in ("gate", "up", "down")},
         },
     ),
-    Naming(("falcon",), _fused("transformer.h.{n}", "self_attention"), order=group_rows),
+    Naming(("falcon", "bloom"), _fused("transformer.h.{n}", "self_attention"), order=group_rows),
     Naming(("gpt_neox",), _fused("gpt_neox.layers.{n}", "attention"), order=group_rows),
     Naming(
         ("phi",),
