@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -23,6 +24,8 @@ READERS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 """Placement -> norm of a block -> the linears that read it, where these are all that the norm's output goes to."""
 
+_SINGLE = 1e-6
+"""Relative difference of an ε that a file kept in single precision."""
 _WRITERS = ("attention.o_proj", "mlp.down_proj")
 
 
@@ -246,5 +249,8 @@ def epsilon(state: State, new: ModelConfig) -> Iterator[Step]:
     old, wanted = option(now.norm, "eps"), option(new.norm, "eps")
     if old is None or wanted is None or now.norm == new.norm:
         return
-    how = f"ε changes from {old:g} to {wanted:g}, which moves small vectors a little."
-    yield Step("norm", APPROXIMATE, how, changed(now, norm=with_options(now.norm, eps=wanted)))
+    after = changed(now, norm=with_options(now.norm, eps=wanted))
+    if math.isclose(old, wanted, rel_tol=_SINGLE):
+        yield Step("norm", EXACT, "ε is the same number, rounded otherwise.", after)
+    else:
+        yield Step("norm", APPROXIMATE, f"ε changes from {old:g} to {wanted:g}, which moves small vectors a little.", after)
