@@ -202,7 +202,7 @@ def test_score(model: str, home: Path, tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_models_says_what_can_be_fetched(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "--json"]) == 0
-    assert lines(capsys)[-1] == {"models": [], "available": ["starter"]}
+    assert lines(capsys)[-1] == {"models": [], "available": ["starter"], "unfinished": []}
 
 
 def test_doctor_lists_checks(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

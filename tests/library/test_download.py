@@ -246,8 +246,32 @@ def test_removed_models_lie_in_the_trash_until_it_is_emptied(online: Library, re
 
 
 def test_a_damaged_note_of_an_unfinished_download_is_passed_over(online: Library) -> None:
-    for name, text in (("a--b", "{"), ("c--d", '{"kind": "workbench download", "version": 1, "spec": "c/d", "total": 9}')):
+    note = '{"kind": "workbench download", "version": 1, "spec": "c/d", "total": 9, "keys": ["../x", "k"]}'
+    for name, text in (("a--b", "{"), ("c--d", note)):
         folder = online.places.downloads / name
         folder.mkdir(parents=True)
-        (folder / "request.json").write_text(text)
-    assert online.unfinished() == [Unfinished("c/d", 0, 9)]
+        (folder / "1.request.json").write_text(text)
+    (online.places.downloads / "x").write_text("not part of it")
+    (online.places.downloads / "c--d" / "k.part").write_bytes(bytes(4))
+    assert online.unfinished() == [Unfinished("c/d", 4, 9)]
+
+
+def test_two_files_of_a_repository_are_gone_on_with_and_thrown_away_apart(online: Library, hub: HubServer) -> None:
+    hub.repos["acme/quants"] = Repo({"a.gguf": b"GGUF" * 5000, "b.gguf": b"GGUF" * 6000})
+    hub.hold_after = 8000
+    for name in ("a", "b"):
+        hub.holding.clear()
+        work = online.fetch(f"acme/quants:{name}.gguf")
+        until(work, hub.holding.is_set)
+        work.close()
+    assert sorted(u.spec for u in online.unfinished()) == ["acme/quants:a.gguf", "acme/quants:b.gguf"]
+    online.discard("acme/quants:b.gguf")
+    (left,) = online.unfinished()
+    assert left.spec == "acme/quants:a.gguf"
+    assert left.done > 0
+    hub.hold_after = None
+    hub.go_on.set()
+    hub.asked.clear()
+    run(online.fetch("acme/quants:a.gguf"))
+    assert hub.ranges()[0].startswith("bytes=")
+    assert not (online.places.downloads / "acme--quants").exists()

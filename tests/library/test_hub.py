@@ -192,17 +192,24 @@ def test_a_search_that_is_stopped_ends_at_once(hub: HubServer, online: Library) 
 
 @pytest.mark.slow
 def test_the_verbs_follow_hf_endpoint_and_end_with_the_models(hub: HubServer, home: Path) -> None:
-    hub.repos["acme/quants"] = Repo({"a.gguf": b"GGUF" + bytes(2000)}, info={"gguf": {"total": 10, "architecture": "mamba"}})
+    hub.repos["acme/quants"] = Repo({"a.gguf": b"GGUF" + bytes(2000)}, info={"gguf": {"total": 10, "architecture": "llama"}})
+    hub.repos["acme/odd"] = Repo({"config.json": b'{"model_type": "mamba"}', "model.safetensors": bytes(2000)})
     environment = {**os.environ, "HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0", "WORKBENCH_HOME": str(home), "NO_PROXY": "127.0.0.1"}
 
-    def last(*words: str) -> dict[str, Any]:
+    def ask(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "workbench", "models", *words, "--json"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+    def last(*words: str) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(ask(*words).stdout.splitlines()[-1])
         return answer
 
-    (found,) = last("search", "quants")["models"]
-    assert (found["id"], found["fit"]["word"], found["problem"]) == ("acme/quants", "fits", "the architecture mamba is not known")
+    quants, odd = last("search", "acme")["models"]
+    assert (quants["id"], quants["fit"]["word"], quants["problem"]) == ("acme/quants", "fits", "")
+    assert odd["problem"] == "the architecture mamba is not known"
+    refused = ask("fetch", "acme/odd")
+    assert refused.returncode == 1
+    assert "architecture 'mamba', which cannot be opened" in refused.stderr
     fetched = last("fetch", "acme/quants")
     assert [m["name"] for m in fetched["models"]] == ["acme/quants:a.gguf"]
     assert fetched["path"] == str(home / "models" / "acme" / "quants" / "a.gguf")

@@ -22,6 +22,7 @@ from ui.services import Services
 from workbench.appraisal import Appraisal
 from workbench.checkpoints import save_checkpoint
 from workbench.hub import Hub
+from workbench.hub.fetching import _request_name
 from workbench.model import ModelConfig, build_model
 
 LLAMA = json.dumps({"model_type": "llama"}).encode()
@@ -202,7 +203,8 @@ class TestDownload:
     ) -> None:
         folder = services.models.library.places.downloads / "acme--other"
         folder.mkdir(parents=True)
-        (folder / "request.json").write_text('{"kind": "workbench download", "version": 1, "spec": "acme/other", "total": 1000}')
+        note = {"kind": "workbench download", "version": 1, "spec": "acme/other", "total": 1000, "keys": ["x"]}
+        (folder / _request_name("acme/other")).write_text(json.dumps(note))
         (folder / "x.part").write_bytes(bytes(250))
         view.hide()
         view.show()

@@ -111,6 +111,8 @@ class Console:
         if event.total:
             filled = int(24 * min(1.0, event.done / event.total))
             line = f"{event.message}  [{'█' * filled}{'░' * (24 - filled)}] {amount(event.done)} of {amount(event.total)}"
+            if speed := getattr(event, "bytes_per_second", None):
+                line += f", {bytes_text(speed)}/s"
         else:
             line = f"{event.message}  {amount(event.done) if event.done else ''}"
         print(f"\r\033[K{line}", end="", file=self.err, flush=True)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from workbench.commands.base import Console, common_flags, table, verb
+from workbench.core.errors import DownloadError
 from workbench.core.format import bytes_text, count_text
 from workbench.library import Fit, Library, ModelEntry, fit_of_parameters, fit_of_size
 
@@ -30,6 +31,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if args.action == "search":
         return _search(library, " ".join(args.text), console)
     if args.action == "fetch":
+        _refuse_unknown(library, args.name, console)
         path = console.follow(library.fetch(args.name, console.control))
         console.say(f"{args.name} is at {path}")
         more["path"] = path
@@ -52,6 +54,18 @@ def run(args: argparse.Namespace, console: Console) -> int:
     available = [m.name for m in missing]
     console.result({"models": rows, "available": available, "unfinished": [asdict(u) for u in unfinished], **more}, text)
     return 0
+
+
+def _refuse_unknown(library: Library, name: str, console: Console) -> None:
+    """Gigabytes that could not be opened are not fetched."""
+    if name in library.catalogue or "/" not in name:
+        return
+    model = console.follow(library.look(name.partition(":")[0], console.control)).model
+    from workbench.appraisal import known_architecture
+
+    if model.architecture and not known_architecture(model.architecture, gguf=":" in name or "safetensors" not in model.formats):
+        what = f"{name} is of the architecture {model.architecture!r}, which cannot be opened here."
+        raise DownloadError(what, hint="Choose another model: models search.")
 
 
 def _entry(entry: ModelEntry) -> dict[str, Any]:

@@ -7,6 +7,7 @@ models/owner/repo/<name>, hub.json                                   whole, chec
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -34,7 +35,7 @@ from workbench.hub.transfer import bring, key_of, matches
 
 SPARE_BYTES = 64_000_000
 """Left free beside the model: logs, settings, a first run."""
-REQUEST, RECORD = "request.json", "hub.json"
+REQUEST, RECORD = ".request.json", "hub.json"
 _KIND, _VERSION = "workbench download", 1
 
 
@@ -88,22 +89,43 @@ def download(hub: Hub, spec: str, places: Places, control: Control | None = None
 def unfinished(downloads: Path) -> list[Unfinished]:
     """Downloads that can be gone on with."""
     found = []
-    for request in sorted(downloads.glob(f"*/{REQUEST}")):
-        with suppress(WorkbenchError, OSError, TypeError, ValueError):
+    for request in sorted(downloads.glob(f"*/*{REQUEST}")):
+        with suppress(WorkbenchError, OSError, TypeError, ValueError, KeyError):
             data = read_json(request, kind=_KIND, version=_VERSION)
-            done = sum(f.stat().st_size for f in request.parent.iterdir() if f.name != REQUEST)
+            done = sum(_size(path) for path in _parts(request.parent, data["keys"]))
             found.append(Unfinished(str(data["spec"]), done, int(data["total"])))
     return found
 
 
 def discard(spec: str, downloads: Path) -> None:
-    """Forget what an unfinished download has brought. Raises `BusyError` while it runs."""
+    """Forget what an unfinished download has brought. Raises `BusyError` while its repository is being fetched from."""
     folder = downloads / _folder(parse_spec(spec)[0])
+    request = folder / _request_name(spec)
     try:
         with FileLock(folder.with_suffix(".lock"), timeout=0, thread_local=False):
-            shutil.rmtree(folder, ignore_errors=True)
+            keys: Any = ()
+            with suppress(WorkbenchError):
+                keys = read_json(request, kind=_KIND, version=_VERSION).get("keys", ())
+            for part in (*_parts(folder, keys), request):
+                part.unlink(missing_ok=True)
+            with suppress(OSError):
+                folder.rmdir()
     except Timeout:
         raise BusyError(f"{spec} is being fetched.", hint="Stop that first.") from None
+
+
+def _request_name(spec: str) -> str:
+    return hashlib.sha256(spec.encode()).hexdigest()[:12] + REQUEST
+
+
+def _parts(folder: Path, keys: Any) -> list[Path]:
+    """Where the files of a download are, whole or on their way. `keys` come from a file, so they name nothing outside `folder`."""
+    names = [str(key) for key in keys if Path(str(key)).name == str(key)]
+    return [folder / f"{name}{end}" for name in names for end in ("", ".part")]
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
 
 
 def _folder(repo: str) -> str:
@@ -133,13 +155,15 @@ class _Job:
         self.home = places.models / page.model.id
         self.work = places.downloads / _folder(page.model.id)
         self.target = self.home / offer.files[0].base if offer.format == "gguf" else self.home
+        self.keys = [key_of(file, page) for file in offer.files]
         self.tally = Tally(f"Downloading {offer.spec}", offer.bytes)
 
     def run(self, line: Line) -> None:
         if self._is_here(line):
             return
         self.work.mkdir(parents=True, exist_ok=True)
-        write_json(self.work / REQUEST, {"spec": self.offer.spec, "total": self.offer.bytes}, kind=_KIND, version=_VERSION)
+        asked = {"spec": self.offer.spec, "total": self.offer.bytes, "keys": self.keys}
+        write_json(self.work / _request_name(self.offer.spec), asked, kind=_KIND, version=_VERSION)
         self._drop_other_versions()
         self._require_space()
         self.tally.message = f"Downloading {self.offer.spec}"
@@ -172,15 +196,14 @@ class _Job:
 
     def _drop_other_versions(self) -> None:
         """What was brought of files that have changed on the hub since is of no use."""
-        current = {key_of(file, self.page) for file in self.offer.files}
         mine = {file.base for file in self.offer.files}
         for found in self.work.iterdir():
             key = found.name.removesuffix(".part")
-            if key not in current and key.partition("-")[2] in mine:
+            if key not in self.keys and key.partition("-")[2] in mine:
                 found.unlink()
 
     def _require_space(self) -> None:
-        here = sum(f.stat().st_size for f in self.work.iterdir())
+        here = sum(_size(path) for path in _parts(self.work, self.keys))
         needed = max(0, self.offer.bytes - here) + SPARE_BYTES
         free = shutil.disk_usage(self.work).free
         if free < needed:
@@ -214,7 +237,7 @@ class _Job:
                 self._write_record(record)
             os.replace(self.work / key_of(file, self.page), self.home / file.base)
         self._write_record(record)
-        (self.work / REQUEST).unlink(missing_ok=True)
+        (self.work / _request_name(self.offer.spec)).unlink(missing_ok=True)
         with suppress(OSError):  # parts of another file of this repository stay
             self.work.rmdir()
 
