@@ -54,8 +54,8 @@ MEMBERS = (
         llama(4, 128, 4, 4, 344, position="none", **_LLAMA), 824_832, year=2023, source="arXiv:2305.19466",
     ),
     _preset(
-        "tiny-deepnorm", "Tiny DeepNorm", "Twenty thin post-norm layers; an enlarged residual and smaller first weights let them train.",
-        gpt2(20, 64, 4, residual="deepnorm", init="deepnorm", **_SIZES), 1_032_640, year=2022, source="arXiv:2203.00555",
+        "tiny-deepnorm", "Tiny DeepNorm", "Sixteen thin post-norm layers; an enlarged residual and smaller first weights let them train.",
+        gpt2(16, 64, 4, residual="deepnorm", init="deepnorm", **_SIZES), 832_704, year=2022, source="arXiv:2203.00555",
     ),
     _preset(
         "tiny-mistral", "Tiny Mistral-style", "Each token attends to the last 64 only, and two query heads share each key/value head.",
