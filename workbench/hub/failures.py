@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import ssl
 import traceback
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ _LATER = "Try again later; what has arrived is kept."
 
 def explain(error: BaseException, what: str, endpoint: str) -> WorkbenchError:
     """The error for people. `what` was being looked at ("owner/repo", "the search")."""
+    import ssl
+
     import httpx2
     from huggingface_hub import errors
 
