@@ -22,6 +22,7 @@ from ui import icons
 from ui.actions import ActionRegistry
 from ui.commands import Commands
 from ui.crash import LAST, LOG_FILE, CrashGuard, log_to_file
+from ui.export import ExportCommand
 from ui.garbage import Collector
 from ui.jobs.runner import JobRunner
 from ui.jobs.worker import JobFailure
@@ -110,6 +111,7 @@ class Program(QObject):
         self.services = make_services(app, settings)
         self.window = Window(self.services)
         self.commands = Commands(self.window, self.services)
+        self.exporting = ExportCommand(self.window, self.services)
         if launch.theme:
             mode: Any = launch.theme
             self.services.theme.set_mode(mode)
