@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Generator
 from contextlib import closing
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
+import psutil
+import torch
+
 from workbench import adapters
 from workbench.adapters.peft import save_adapter
-from workbench.checkpoints import Loaded
+from workbench.checkpoints import Loaded, save_events
 from workbench.core.control import Control
-from workbench.core.errors import ConfigError
+from workbench.core.errors import ConfigError, ModelError
 from workbench.core.events import Event, Notice, Phase
 from workbench.core.fields import require_usable
+from workbench.core.format import bytes_text
 from workbench.core.store import atomic_folder
 from workbench.data import DataConfig, DataReport, Prepared, load_data
+from workbench.model import Transformer
 from workbench.requests import FinetuneRequest, ModelSummary
 from workbench.runs import DONE, STOPPED, Run, fresh_folder, require_checkpoint, writing
 from workbench.tokenizers import Tokenizer, chat_template
-from workbench.training import TrainResult, train
+from workbench.training import TrainingDiverged, TrainResult, train
 
+BASE, MODEL = "base", "model"
+"""Folders, inside a run's: of a base model that lay nowhere else, and of a model all of whose weights were trained."""
+_COPIES = 5
+"""Copies of all weights that training them takes: the weights, their gradients, two moments, the last good state."""
+_HIGHEST_FULL_RATE = 3e-4
 _names = count()
 
 
@@ -39,10 +51,12 @@ def prepare_data(
 def finetune(
     loaded: Loaded, summary: ModelSummary, tokenizer: Tokenizer, request: FinetuneRequest, runs_folder: Path, control: Control
 ) -> Generator[Event, None, TrainResult]:
-    """Train an adapter of `loaded` in a run folder; the model itself stays as it is and may be used meanwhile.
+    """Train an adapter of `loaded`, or all weights of a copy, in a run folder; the model itself stays as it is and may be used
+    meanwhile.
 
-    The adapter is taken off the model again at the end: who wants to use it reads it from the folder. Raises what the rooms
-    raise; the run then says "failed" and why.
+    The adapter is taken off the model again at the end: who wants to use it reads it from the folder. A converted model, which
+    is not on disk, is saved into the run's folder first, so that the adapter has a base. Raises what the rooms raise; the run
+    then says "failed" and why.
     """
     require_usable(request.lora)
     require_usable(request.train)
@@ -56,11 +70,35 @@ def finetune(
     prepared.report.require_usable()
     if prepared.report.dropped:
         yield Notice(message=_dropped(prepared.report), level="warning")
-    folder = (request.out or fresh_folder(runs_folder, request.lora.method)).expanduser()
+    if request.full and request.train.learning_rate > _HIGHEST_FULL_RATE:
+        rate = f"{request.train.learning_rate:g}"
+        yield Notice(message=f"A learning rate of {rate} suits adapters; for all weights 1e-5 to 1e-4 is usual.", level="warning")
+    folder = (request.out or fresh_folder(runs_folder, "full" if request.full else request.lora.method)).expanduser()
+    if summary.converted:
+        summary = replace(summary, path=(folder / BASE).absolute(), format="workbench", family="workbench")
     model = {"name": summary.name, "path": str(summary.path), "format": summary.format, "family": summary.family}
     with writing(folder, request.to_dict(), model, resume=request.resume) as run:
         run.update(data=_data_facts(prepared))
+        if summary.converted and not summary.path.exists():
+            yield from _save_base(loaded, summary.path)
+        if request.full:
+            return (yield from _run_all(loaded, request, prepared, run, control))
         return (yield from _run(loaded, summary, request, prepared, run, control))
+
+
+def _save_base(loaded: Loaded, path: Path) -> Generator[Event, None, None]:
+    yield Notice(message=f"The converted model is saved beside the run, in {path}: without it the result could not be used again.")
+    with torch.inference_mode(False):
+        bare = _bare_copy(loaded.model)
+    yield from save_events(bare, loaded.tokenizer, loaded.chat_template, path, control=Control())
+
+
+def _bare_copy(model: Transformer) -> Transformer:
+    """A copy of the model without its adapters."""
+    twin = copy.deepcopy(model)
+    for name in adapters.adapter_names(twin):
+        adapters.detach(twin, name)
+    return twin
 
 
 def _run(
@@ -78,21 +116,55 @@ def _run(
             loaded.model, training, request.train, adapter=name, validation=validation, folder=run.folder, export=export,
             resume=request.resume, control=control,
         )  # fmt: skip
-        with closing(steps):  # it gives the parameters back before they are taken off
-            while True:
-                try:
-                    event = next(steps)
-                except StopIteration as end:
-                    result: TrainResult = end.value
-                    break
-                run.record(event)
-                yield event
+        result = yield from _recorded(steps, run)
     finally:
         adapters.detach(loaded.model, name)
     status = {"done": DONE, "stopped": STOPPED}[result.reason]
     adapter = _publish(result.adapter, run.folder) if result.adapter is not None else None
     run.update(status=status, steps=result.steps, final=dict(result.final))
     return TrainResult(reason=result.reason, steps=result.steps, final=result.final, adapter=adapter)
+
+
+def _recorded(steps: Generator[Event, None, TrainResult], run: Run) -> Generator[Event, None, TrainResult]:
+    with closing(steps):  # it gives the parameters back before they are taken off
+        while True:
+            try:
+                event = next(steps)
+            except StopIteration as end:
+                result: TrainResult = end.value
+                return result
+            run.record(event)
+            yield event
+
+
+def _run_all(
+    loaded: Loaded, request: FinetuneRequest, prepared: Prepared, run: Run, control: Control
+) -> Generator[Event, None, TrainResult]:
+    """Train every weight of a copy; the result is a checkpoint of our own in the run's folder."""
+    needed, free = _COPIES * sum(p.nbytes for p in loaded.model.parameters()), psutil.virtual_memory().available
+    if needed > free:
+        raise ModelError(
+            f"Training all weights takes {bytes_text(needed)} of memory; {bytes_text(free)} are free.",
+            hint="Train an adapter (LoRA) instead, which takes a fraction of that.",
+        )
+    training, validation = prepared.dataset.split(request.data.validation_fraction, request.train.seed)
+    with torch.inference_mode(False):
+        model = _bare_copy(loaded.model)
+    steps = train(
+        model, training, request.train, adapter=None, validation=validation, folder=run.folder, resume=request.resume, control=control
+    )
+    try:
+        result = yield from _recorded(steps, run)
+    except TrainingDiverged as error:
+        error.saved = run.folder / f"last-good-{MODEL}"
+        yield from save_events(model, loaded.tokenizer, loaded.chat_template, error.saved, overwrite=True, control=Control())
+        raise
+    keep = result.reason == "done" or control.save_on_stop
+    if keep:
+        yield Phase(word="Saving")
+        yield from save_events(model, loaded.tokenizer, loaded.chat_template, run.folder / MODEL, overwrite=True, control=Control())
+    run.update(status={"done": DONE, "stopped": STOPPED}[result.reason], steps=result.steps, final=dict(result.final))
+    return replace(result, model=run.folder / MODEL if keep else None, folder=run.folder)
 
 
 def _publish(saved: Path, folder: Path) -> Path:

@@ -98,17 +98,19 @@ class ScoreRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneRequest:
-    """Train an adapter of the loaded model. `out` None: a fresh run folder below the session's home."""
+    """Train an adapter of the loaded model, or with `full` all weights of a copy of it, which becomes a checkpoint in the run's
+    folder. `out` None: a fresh run folder below the session's home."""
 
     data: DataConfig
     lora: LoraConfig = field(default_factory=LoraConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     out: Path | None = None
     resume: bool = False
+    full: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; with the model, all that is needed to run it again."""
-        return {"data": to_dict(self.data), "lora": to_dict(self.lora), "train": to_dict(self.train)}
+        return {"data": to_dict(self.data), "lora": to_dict(self.lora), "train": to_dict(self.train), "full": self.full}
 
 
 @dataclass(frozen=True, kw_only=True)

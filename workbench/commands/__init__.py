@@ -9,6 +9,7 @@ from workbench.commands import data as _data  # noqa: F401
 from workbench.commands import finetune as _finetune  # noqa: F401
 from workbench.commands import pretrain as _pretrain  # noqa: F401
 from workbench.commands import merge as _merge  # noqa: F401
+from workbench.commands import convert as _convert  # noqa: F401
 from workbench.commands import export as _export  # noqa: F401
 from workbench.commands import runs as _runs  # noqa: F401
 from workbench.commands import bench as _bench  # noqa: F401

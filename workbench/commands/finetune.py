@@ -22,13 +22,14 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sources", metavar="DATA", nargs="+", help="Files, folders, or built-in data sets: sample-chat, stdlib-docstrings.")
     parser.add_argument("--out", metavar="DIR", type=Path, help="Run folder (default: a fresh one below the data folder).")
     parser.add_argument("--resume", action="store_true", help="Go on with the run in --out from its last checkpoint.")
+    parser.add_argument("--full", action="store_true", help="Train all weights instead of an adapter; takes five times the model's memory.")
     add_flags(parser, LoraConfig)
     add_flags(parser, TrainConfig, skip=("dtype",))
     add_flags(parser, DataConfig, skip=("sources",))
     compute_flags(parser)
 
 
-@verb("finetune", "Train a LoRA or RsLoRA adapter; stops, resumes and saves in PEFT's format.", _arguments)
+@verb("finetune", "Train a LoRA or RsLoRA adapter (PEFT's format) or all weights; stops, resumes and saves.", _arguments)
 def run(args: argparse.Namespace, console: Console) -> int:
     from workbench.adapters import LoraConfig
     from workbench.data import DataConfig
@@ -43,11 +44,12 @@ def run(args: argparse.Namespace, console: Console) -> int:
     sources = tuple(vars(args).pop("sources"))
     request = FinetuneRequest(
         data=from_flags(DataConfig, args, sources=sources), lora=from_flags(LoraConfig, args),
-        train=from_flags(TrainConfig, args, dtype=precision), out=args.out, resume=args.resume,
+        train=from_flags(TrainConfig, args, dtype=precision), out=args.out, resume=args.resume, full=args.full,
     )  # fmt: skip
     session = open_model(args, console)
     result = console.follow(session.finetune(request, console.control), _Show(console))
-    words = f"{result.reason} after {result.steps} steps; adapter: {result.adapter or 'none'}"
+    made = f"model: {result.model or 'none'}" if args.full else f"adapter: {result.adapter or 'none'}"
+    words = f"{result.reason} after {result.steps} steps; {made}"
     console.result({"event": "done", **result.to_json()}, words)
     return STOPPED if result.reason == "stopped" else 0
 

@@ -51,10 +51,12 @@ def _effect(weights: Weights, block: str, config: ModelConfig) -> Tensor:
     """
     gain = _gain_before(weights, block, config)
     read = weights[f"{block}{UP}.weight"] * gain
-    written = weights[f"{block}{DOWN}.weight"].norm(dim=0)
+    written: Tensor = weights[f"{block}{DOWN}.weight"].norm(dim=0)
     if f"{block}{GATE}.weight" in weights:
-        return (read * weights[f"{block}{GATE}.weight"] * gain).sum(1).abs() * written
-    return read.norm(dim=1) * written
+        steady: Tensor = (read * weights[f"{block}{GATE}.weight"] * gain).sum(1).abs() * written
+        return steady
+    size: Tensor = read.norm(dim=1) * written
+    return size
 
 
 def _gain_before(weights: Weights, block: str, config: ModelConfig) -> Tensor:
