@@ -452,7 +452,7 @@ def summarize(loaded: Loaded, path: Path, asked: str | Path, compute: Compute, t
     """What a person is told about a model that was loaded."""
     model = loaded.model
     return ModelSummary(
-        name=str(asked) if isinstance(asked, str) and not Path(asked).exists() else loaded.source.name,
+        name=str(asked) if isinstance(asked, str) and not Path(asked).exists() else model_label(path, loaded.source.name),
         path=path,
         format=loaded.source.format,
         family=loaded.source.family,
@@ -465,6 +465,14 @@ def summarize(loaded: Loaded, path: Path, asked: str | Path, compute: Compute, t
         chat=template is not None,
         notices=loaded.notices,
     )
+
+
+def model_label(path: Path, name: str) -> str:
+    """What a model is called on screen: one that a run from scratch made by its run's name, one of a pair by both."""
+    run = path.parent
+    if path.name != "model" or not (run / "run.json").is_file():
+        return name
+    return f"{run.parent.name} {run.name}" if (run.parent / "pair.json").is_file() else run.name
 
 
 def adapter_label(path: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from ui.training.run_track import RunTrack
@@ -20,6 +21,8 @@ class BuildTrack(RunTrack):
     """Fed with every event of a run. `guessed`: the number of steps is an estimate, as the run is as long as a time."""
 
     guessed: bool = False
+    folder: Path | None = None
+    """Of the run, or of the pair, once something was saved."""
     tokens: int = 0
     """Read so far, by each run."""
     pair: dict[str, float] = field(default_factory=dict)
@@ -29,6 +32,9 @@ class BuildTrack(RunTrack):
 
     def _on_event(self, event: Event) -> None:
         self.pair.update({name: value for name in PAIR if (value := event.metrics.get(name)) is not None})
+        path = getattr(event, "path", None)
+        if event.name == "save" and path is not None:
+            self.folder = path.parent.parent if getattr(event, "run", "") else path.parent
         if event.name == "pair" and "loss_difference" in event.metrics:
             self.differences.append(event.metrics["loss_difference"])
 

@@ -107,7 +107,7 @@ def length_words(train: PretrainConfig, tokens: int, seconds: float | None) -> s
     step = f"{batch} × {train.max_length} = {each:,} tokens per step"
     if train.max_minutes is not None:
         if seconds is None:
-            return f"{step}; as many steps as fit into {duration_text(60 * train.max_minutes)}."
+            return f"{step}; as many steps as fit into {train.max_minutes:g} min."
         steps = max(1, round(60 * train.max_minutes / seconds))
         return f"{step}; about {steps:,} steps{_passes(steps * each, tokens)} (estimated)."
     if train.max_steps is None:
@@ -130,8 +130,11 @@ def tokenizer_words(tokenizer: TokenizerConfig, vocabulary: int) -> str:
     return f"BPE of {vocabulary:,} tokens"
 
 
-def verdict(final: Mapping[str, float], steps: int, tokens: int, noise: float | None, where: str = "") -> str:
-    """Which of two runs is lower, by how much, after how much, and how far that may be believed.
+ONE_SEED: Final = "This is one seed; another may move both, so train with other seeds too before you believe a small difference."
+
+
+def verdict(final: Mapping[str, float], steps: int, tokens: int, noise: float | None) -> str:
+    """Which of two runs is lower, by how much, after how much; empty while neither has a loss. `ONE_SEED` belongs to it.
 
     `final` holds the last of each metric of a pair; `noise` is the standard error of the mean difference over the newest
     steps, as far as batches make it (None: not known). Validation losses are compared where there are any.
@@ -140,11 +143,8 @@ def verdict(final: Mapping[str, float], steps: int, tokens: int, noise: float | 
     if a is None or b is None:
         a, b, what = final.get("loss_a"), final.get("loss_b"), "training loss"
     if a is None or b is None:
-        return "Neither run has a loss yet."
-    lower, higher, names = (a, b, "A") if a <= b else (b, a, "B")
-    after = f"after {steps:,} steps of {tokens:,} tokens each" if tokens else f"after {steps:,} steps"
-    if higher - lower < max(NOTHING, 2 * (noise or 0.0)):
-        first = f"No difference to speak of{where} {after}: {what} {a:.3f} (A) and {b:.3f} (B) nats/token."
-    else:
-        first = f"{names} is lower by {higher - lower:.3f} nats/token{where} {after}: {what} {a:.3f} (A) against {b:.3f} (B)."
-    return f"{first} This is one seed; another may move both, so train again with other seeds before you believe a small difference."
+        return ""
+    after = f"after {steps:,} steps" + (f" ({tokens:,} tokens read by each)" if tokens else "")
+    if abs(a - b) < max(NOTHING, 2 * (noise or 0.0)):
+        return f"No difference to speak of {after}: {what} {a:.3f} (A) and {b:.3f} (B) nats/token."
+    return f"{'A' if a < b else 'B'} is lower by {abs(a - b):.3f} nats/token {after}: {what} {a:.3f} (A) against {b:.3f} (B)."

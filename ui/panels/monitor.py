@@ -117,6 +117,7 @@ class MonitorPanel(QWidget):
         self.window_choice.fill([(points, text, "") for points, text in WINDOWS])
         self.window_choice.currentIndexChanged.connect(self._set_window)
         self.other_choice = self._choice("Last chart", "What the last chart shows.")
+        self.other_choice.setFixedWidth(190)  # "Largest activation by block"
         self.other_choice.fill([(name, PLOTS[name].title, "") for name in others])
         self.other_choice.currentIndexChanged.connect(self._choose_other)
         self.clear_button = self._button("Clear", "trash", "Forget the drawn points; files on disk stay.")

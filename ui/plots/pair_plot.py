@@ -27,9 +27,10 @@ class PairPlot(QWidget):
         info = PLOTS[LOSS_A.plot]
         waiting = "The curves begin with the first step."
         self.losses = LivePlot(info, LOSSES, empty_text=waiting, colours=COLOURS)
-        strip = PlotInfo("pair_difference", f"Difference ({info.unit})", LOSS_DIFFERENCE.label, "", overlay=False)
+        title = f"{LOSS_DIFFERENCE.label} ({info.unit}): below 0, B is ahead"
+        strip = PlotInfo(LOSS_DIFFERENCE.plot, title, LOSS_DIFFERENCE.label, "", overlay=False)
         self.difference = LivePlot(strip, [LOSS_DIFFERENCE], empty_text=waiting, colours={LOSS_DIFFERENCE.name: DIFFERENCE_COLOUR})
-        self.difference.add_reference("equal", 0.0, "equal: below, B is ahead", estimated=False)
+        self.difference.add_reference("equal", 0.0, "", estimated=False)
         self.difference.share_width(self.losses)
         for plot in (self.losses, self.difference):
             plot.canvas.axes[1].setWidth(AXIS_WIDTH)  # the steps of both stand above each other

@@ -26,7 +26,7 @@ class StopChoice(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.question = wrapping()
-        self.save = Button("Stop and save", "End at the next step and keep what was trained, with a checkpoint to go on from.", primary=True)
+        self.save = Button("Stop and save", "End at the next step; keep what was trained and a checkpoint to go on from.", primary=True)
         self.drop = Button("Stop", "End at the next step; what was not saved yet is lost.")
         self.stay = Button("Continue", "Let the run go on.")
         self.save.clicked.connect(self._save)

@@ -137,6 +137,7 @@ PROCESS_BYTES = metric(
 # ---- two runs side by side ---------------------------------------------------------------------------------------------
 
 plot("pair", "A and B", "loss", "nats/token", overlay=False)
+plot("pair_difference", "Difference of A and B", "B − A", "nats/token")
 
 LOSS_A = metric(MetricInfo("loss_a", "A", "nats/token", "pair", "Training loss of run A.", better="lower", smooth=True))
 LOSS_B = metric(MetricInfo("loss_b", "B", "nats/token", "pair", "Training loss of run B.", better="lower", smooth=True))
