@@ -10,8 +10,13 @@ import torch
 
 from workbench.adapters import LoraConfig, adapters_of, attach
 from workbench.adapters.peft import load_adapter, save_adapter
+from workbench.adapters.peft_names import naming_of, recognise
 from workbench.checkpoints import load_checkpoint
-from workbench.model import Transformer
+from workbench.checkpoints.families import HF_FAMILIES
+from workbench.checkpoints.families.settings import Settings
+from workbench.core.fields import from_dict
+from workbench.model import ModelConfig, Transformer, build_model
+from workbench.model.surgery import linears
 
 pytestmark = [
     pytest.mark.parity,
@@ -131,3 +136,14 @@ def test_there_and_back_keeps_every_bit(family: str, tmp_path: Path, ids: torch.
     one, two = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("one", "two"))
     assert one.keys() == two.keys()
     assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.parametrize("family", [entry.name for entry in HF_FAMILIES])
+def test_every_family_has_module_names_for_all_its_layers(family: str) -> None:
+    write = HF_FAMILIES[family].make().write
+    assert write is not None
+    fields = HF_FAMILIES[family].make().read(Settings(write(ModelConfig(vocab_size=32, n_layers=2, d_model=16, n_heads=2)), "config.json"))
+    model = build_model(from_dict(ModelConfig, {**fields, "tie_embeddings": True}), device="meta", init=False)
+    layout = naming_of(family).layout(model)
+    assert sorted(part for parts in layout.values() for part in parts) == sorted(linears(model))
+    assert recognise(model, list(layout)) == naming_of(family)

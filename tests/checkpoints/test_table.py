@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from workbench.checkpoints.table import Table, Take, check, match, outgoing, pair_order, source_of
+from workbench.checkpoints.table import Table, Take, check, in_force, match, outgoing, pair_order, source_of
 from workbench.checkpoints.tensors import TensorInfo
 from workbench.core.errors import ModelError
 from workbench.model import ModelConfig
@@ -106,3 +108,30 @@ def test_outgoing_is_the_inverse_of_taking() -> None:
 def test_a_parameter_without_a_place_is_named() -> None:
     with pytest.raises(ModelError, match=r"no place for: blocks\.0\.gate\.weight"):
         outgoing(TABLE, CONFIG, {"blocks.0.gate.weight": torch.zeros(1)})
+
+
+def _deep(config: ModelConfig) -> bool:
+    return config.n_layers > 2
+
+
+NAMED: Table = {
+    "late.{n}.{p}": Take(("blocks.{n}.norm.{p}",), when=_deep),
+    "early.{n}.{p}": Take(("blocks.{n}.norm.{p}",), when=lambda config: not _deep(config)),
+    "early.{n}.gamma": Take(("blocks.{n}.norm.weight",), spare=True),
+}
+
+
+def test_a_name_that_only_some_models_have() -> None:
+    parameters = {"blocks.0.norm.weight": torch.ones(8), "blocks.0.norm.bias": torch.ones(8)}
+    assert [t.name for t in outgoing(NAMED, CONFIG, parameters)] == ["early.0.weight", "early.0.bias"]
+    assert [t.name for t in outgoing(NAMED, replace(CONFIG, n_layers=3), parameters)] == ["late.0.weight", "late.0.bias"]
+    assert source_of(in_force(NAMED, CONFIG), "blocks.1.norm.bias") == "early.1.bias"
+    assert source_of(in_force(NAMED, replace(CONFIG, n_layers=3)), "blocks.1.norm.bias") == "late.1.bias"
+
+
+def test_an_older_name_gives_way_to_the_newer() -> None:
+    alone = match(NAMED, ["early.0.gamma"])
+    assert [m.to for m in alone.moves] == [("blocks.0.norm.weight",)]
+    both = match(NAMED, ["early.0.gamma", "early.0.weight", "early.1.gamma"])
+    assert [m.source for m in both.moves] == ["early.0.weight", "early.1.gamma"]
+    assert both.dropped == ["early.0.gamma"]

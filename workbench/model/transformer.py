@@ -105,8 +105,8 @@ class Transformer(nn.Module):
     def _embed(self, ids: Tensor, frame: Frame) -> Tensor:
         """What enters the first block, [B, T, C]."""
         x = F.embedding(ids, self.embedding.weight)
-        if self.config.scale_embeddings:
-            x = x * math.sqrt(self.config.d_model)
+        if self.config.scale_embeddings:  # rounded to the weights' type first, as in Gemma: √3584 = 59.87 becomes 59.75 in bfloat16
+            x = x * torch.tensor(math.sqrt(self.config.d_model), dtype=x.dtype)
         if self.segment_embedding is not None:
             x = x + self.segment_embedding.weight[0]
         out: Tensor = self.embedding_norm(self.position.embed(x, frame.positions))
