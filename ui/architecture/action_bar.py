@@ -88,7 +88,7 @@ class ActionBar(QWidget):
         self.heal_button.setVisible(converted and not changed and conversion.report.verdict != "exact")
         self.undo_button.setVisible(conversion.can_undo and not conversion.busy)
         self.undo_button.set_words("Undo the conversion" if not changed else "Undo the last conversion", "Bring back the model as it was.")
-        self.build_button.setVisible(self._can_build)
+        self.build_button.setVisible(self._can_build and not blocked)  # one button says what is wrong
         self.build_button.setEnabled(not self._problem)
         self._words()
 
@@ -102,8 +102,8 @@ class ActionBar(QWidget):
 
     def _words(self) -> None:
         if self._problem:
-            self.apply_button.set_words(f"Apply: {self._problem}", self._whole)
-            self.build_button.set_words(f"Train: {self._problem}", self._whole)
+            for button in (self.apply_button, self.build_button):
+                button.set_words(self._problem, self._whole)
             return
         tip = "Convert the loaded model to these settings; what can be kept is kept, and it can be undone."
         self.apply_button.set_words("Converting…" if self._conversion.busy else "Apply to the model", tip)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -10,7 +11,7 @@ from ui.forms.help import plain_value
 from workbench.core.errors import WorkbenchError
 from workbench.core.fields import FieldInfo, info_of
 from workbench.core.registry import Choice
-from workbench.model import Accounting, ModelConfig, account
+from workbench.model import PRESETS, Accounting, ModelConfig, account
 
 MOST_NUMBERS: Final = 4
 
@@ -71,7 +72,7 @@ def alternatives(accounting: Accounting, path: str, context: int) -> list[Altern
     config = accounting.config
     info, value = field_at(config, path)
     found = []
-    for other in _values(info, value):
+    for other in _values(info, value, path):
         changed: ModelConfig = with_value(config, path, other)
         label = plain_value(info, other)
         problems = changed.problems()
@@ -84,10 +85,13 @@ def alternatives(accounting: Accounting, path: str, context: int) -> list[Altern
             continue
         found.append(Alternative(other, label, changed, cost, str(problems[0]) if problems else ""))
     numbers = [a for a in found if info.type in (int, float) and a.value is not None]
-    return [a for a in found if a not in numbers] + sorted(numbers[:MOST_NUMBERS], key=lambda a: float(a.value))
+    others = [a for a in found if a not in numbers]
+    told = {a.cost for a in others if a.cost is not None and not a.cost.none}  # what "automatic" comes to is not said twice
+    kept = [a for a in numbers if a.cost not in told][:MOST_NUMBERS]
+    return others + sorted(kept, key=lambda a: float(a.value))
 
 
-def _values(info: FieldInfo, value: Any) -> Iterator[Any]:
+def _values(info: FieldInfo, value: Any, path: str) -> Iterator[Any]:
     if info.is_choice and info.registry is not None:
         yield from (info.registry.choose(name) for name in info.registry.names() if name != value.kind)
         return
@@ -97,16 +101,29 @@ def _values(info: FieldInfo, value: Any) -> Iterator[Any]:
         yield from (o.name for o in info.pick_options() if o.name != value)
     elif info.type is bool:
         yield from (v for v in (True, False) if v != value)
+    elif value is None:
+        yield from used_by_presets(path)
     elif info.type is int:
         yield from _numbers(info, value)
 
 
-def _numbers(info: FieldInfo, value: int | None) -> Iterator[int]:
-    """Halves, doubles, thirds and neighbours, inside the bounds; around the least there can be while it is automatic."""
-    start = value if value is not None else 2 * int(info.minimum or 1)
+def used_by_presets(path: str) -> list[Any]:
+    """The values that named architectures give a setting, the most common first; for one that is automatic now."""
+    counted: Counter[Any] = Counter()
+    for preset in PRESETS.values():
+        try:
+            owner, name = owner_of(preset.config, path)
+        except AttributeError:  # an option of a kind that it does not have
+            continue
+        counted[getattr(owner, name, None)] += 1
+    return [value for value, _ in counted.most_common() if value is not None]
+
+
+def _numbers(info: FieldInfo, value: int) -> Iterator[int]:
+    """Halves, doubles, thirds and neighbours, inside the bounds."""
     low, high = info.minimum, info.maximum
     seen = {value}
-    for number in (start // 2, 2 * start, start // 3, 3 * start, start - 1, start + 1, start):
+    for number in (value // 2, 2 * value, value // 3, 3 * value, value - 1, value + 1):
         if number not in seen and (low is None or number >= low) and (high is None or number <= high):
             seen.add(number)
             yield number

@@ -38,6 +38,7 @@ class Conversion(QObject):
         self._converting: Job | None = None
         self._apply_next = False
         self._failure = ""
+        self._models = 0
         self._known: dict[Any, Any] = {}
         self._applied: Any = None
         self._pending: Any = None
@@ -102,8 +103,14 @@ class Conversion(QObject):
                 self._soon.start()
         self.changed.emit()
 
+    def forget(self) -> None:
+        """Another model is in use: what was measured of the old one says nothing of it."""
+        self._stop_measuring()
+        self._known.clear()
+        self._models += 1
+
     def _key(self, config: Any) -> Any:
-        return id(self._session.model), config
+        return self._models, config
 
     def _to_be_measured(self) -> bool:
         """Whether it should be measured without being asked: it may, it was not, and nobody is kept waiting by it."""
@@ -112,7 +119,7 @@ class Conversion(QObject):
             return False
         summary = self._session.model
         room = psutil.virtual_memory().available > COPIES * summary.parameter_bytes
-        return room and summary.parameters <= AUTOMATIC_UP_TO and not self._services.jobs.jobs
+        return room and summary.parameters <= AUTOMATIC_UP_TO and not any(job.running for job in self._services.jobs.jobs)
 
     @Slot()
     def measure(self) -> None:

@@ -16,6 +16,7 @@ from ui.architecture.conversion import Conversion
 from ui.architecture.help_card import HelpCard
 from ui.architecture.presets_menu import PresetsMenu
 from ui.architecture.prices import PriceRow, PriceStrip, PriceTable, PriceView, price_rows, tying_text
+from ui.architecture.reveal import Reveal
 from ui.architecture.trouble import Trouble
 from ui.architecture.verdicts import of_change
 from ui.diagram.spec import Spec, spec_of
@@ -91,6 +92,7 @@ class ArchitectureEditor(QWidget):
         self.form = ConfigForm(ModelConfig, self.home.config, searchable=True)
         self.form.set_baseline(self.home.config)
         self.card = HelpCard(services.theme, self.form)
+        self._reveal = Reveal(self)
         self.cache = ConfigForm(CacheConfig, services.runtime.cache)
         self.view = ConfigForm(PriceView, compact=True)
         self.table = PriceTable()
@@ -173,6 +175,7 @@ class ArchitectureEditor(QWidget):
     def show_model(self, summary: Any) -> None:
         """Another model was loaded, or none (None): it becomes what is shown and compared with."""
         self.loaded = summary is not None
+        self.conversion.forget()
         starter = PRESETS[STARTER_PRESET]
         self.home = Priced.of(summary.name, summary.config) if summary is not None else Priced.of(starter.label, starter.config)
         self.reset()
@@ -247,7 +250,7 @@ class ArchitectureEditor(QWidget):
     def _on_problems(self, problems: list[Problem]) -> None:
         self.trouble.show_problems(problems)
         label = self._label_of(problems[0].field) if problems else ""
-        self.actions_bar.set_problem(f"correct “{label}”" if problems else "", str(problems[0]) if problems else "")
+        self.actions_bar.set_problem(f"Correct “{label}” first" if problems else "", str(problems[0]) if problems else "")
 
     def _label_of(self, field: str) -> str:
         row = self.form.row(field) or self.form.row(field.partition(".")[0])
@@ -271,9 +274,7 @@ class ArchitectureEditor(QWidget):
             self.card.leave()
             return
         self.card.explain(row, self.shown.accounting, self._context)
-        self.scroll.widget().layout().activate()
-        self.scroll.ensureWidgetVisible(self.card, 0, MEDIUM)
-        self.scroll.ensureWidgetVisible(row.label, 0, MEDIUM)
+        self._reveal.begin(self.scroll, row, self.card)
 
     # ---- drawing -------------------------------------------------------------------------------------------------
 
@@ -289,7 +290,11 @@ class ArchitectureEditor(QWidget):
         self.strip.show_prices(self.rows)
         self.table.show_prices(self.rows, self._reference_word())
         self.tying.setText(tying_text(self.shown.accounting))
-        self.card.refresh(self.shown.accounting, self._context)
+        row = self.form.row(self.card.path)
+        if row is not None and row.isAncestorOf(self.card):
+            self.card.refresh(self.shown.accounting, self._context)
+        else:  # it stood under an option of a kind that is no longer chosen
+            self.card.leave()
         self._show_title()
 
     @Slot()

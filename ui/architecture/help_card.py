@@ -8,7 +8,7 @@ from html import escape
 from typing import Any, Final
 
 from PySide6.QtCore import QEvent, Qt, QUrl, Signal, Slot
-from PySide6.QtGui import QDesktopServices, QKeyEvent
+from PySide6.QtGui import QDesktopServices, QFont, QKeyEvent
 from PySide6.QtWidgets import QFrame, QLabel, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 from ui import icons
@@ -18,6 +18,7 @@ from ui.forms.row import FieldRow
 from ui.theme import MEDIUM, SMALL, Theme, tabular
 from ui.widgets.text import line_of, wrapping
 from ui.widgets.tones import colours_of
+from workbench.core.errors import ConfigError
 from workbench.core.fields import FieldInfo, Option
 from workbench.core.format import bytes_text, count_text
 from workbench.core.registry import Choice
@@ -59,6 +60,9 @@ class HelpCard(QFrame):
         self.path = ""
         self._found: list[Alternative] = []
         self.title = wrapping()
+        font = QFont(self.title.font())
+        font.setWeight(QFont.Weight.DemiBold)
+        self.title.setFont(font)
         self.close_button = QToolButton(autoRaise=True)
         self.close_button.setAccessibleName("Close the explanation")
         self.close_button.setToolTip("Close (Esc)")
@@ -92,7 +96,7 @@ class HelpCard(QFrame):
             return
         try:
             info, value = field_at(accounting.config, self.path)
-        except AttributeError:  # an option of a kind that is no longer chosen
+        except (AttributeError, ConfigError):  # an option of a kind that is no longer chosen
             self.leave()
             return
         self._found = alternatives(accounting, self.path, context)
@@ -126,7 +130,7 @@ class HelpCard(QFrame):
             self._tint()
 
     def _tint(self) -> None:
-        c = colours_of(self)
+        c = colours_of(self.parentWidget() or self)  # its own palette follows its style sheet
         sheet = f"#helpCard {{ background: {c.base}; border: 1px solid {c.border}; border-left: 3px solid {c.accent_text}; }}"
         if sheet != self.styleSheet():
             self.setStyleSheet(sheet)
@@ -195,4 +199,4 @@ def _link(found: list[Alternative], one: Alternative) -> str:
 
 def _small(info: FieldInfo) -> str:
     facts = [f"Key <code>{escape(info.key or info.name)}</code>", escape(bounds_text(info))]
-    return " · ".join(fact for fact in facts if fact)
+    return f"<small>{' · '.join(fact for fact in facts if fact)}</small>"

@@ -136,8 +136,8 @@ class FieldRow(QWidget):
         self.note.say(text, icon, role)
 
     def show_below(self, widget: QWidget) -> None:
-        """Put a widget under the field (and under the options of its kind), where it stays until it is moved or hidden."""
-        self._column.addWidget(widget)
+        """Put a widget under the field (over the options of its kind), where it stays until it is moved or hidden."""
+        self._column.insertWidget(1 if self.note is None else 2, widget)
         widget.show()
 
     def _reset(self) -> None:
