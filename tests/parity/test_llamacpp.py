@@ -6,6 +6,7 @@ missing these are skipped.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from workbench.checkpoints import Loaded, load_checkpoint, save_checkpoint
 from workbench.model import ModelConfig, Transformer, build_model
 from workbench.tokenizers import AddedToken, BpeSpec, ByteTokenizer, Tokenizer, bpe_tokenizer
 from workbench.tokenizers.patterns import PATTERNS
+from workbench.tokenizers.rust import RustTokenizer, sentencepiece_pipeline
 from workbench.tokenizers.spec import LETTER_OF_BYTE
 
 llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed (pip install llama-cpp-python builds it)")
@@ -53,14 +55,14 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def tiny(config: dict[str, Any]) -> Transformer:
+def tiny(config: dict[str, Any], spread: float = 0.25) -> Transformer:
     """Random weights, with biases and gains that show when they are lost."""
     model = build_model(ModelConfig(**{**SIZES, **config}), seed=3)
     draw = torch.Generator().manual_seed(4)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            spread = torch.randn(parameter.shape, generator=draw) * 0.25
-            parameter.copy_(1 + spread if "norm" in name and name.endswith("weight") else spread)
+            values = torch.randn(parameter.shape, generator=draw) * spread
+            parameter.copy_(1 + values if "norm" in name and name.endswith("weight") else values)
     return model
 
 
@@ -185,6 +187,45 @@ def test_other_tokenizers_give_the_same_tokens(tokenizer: Tokenizer, tmp_path: P
     if tokenizer.eos_ids:
         assert llama.token_eos() == tokenizer.eos_ids[0]
         assert all(llama_cpp.llama_vocab_is_eog(llama._model.vocab, id) for id in tokenizer.eos_ids)
+
+
+def sentencepiece() -> Tokenizer:
+    """A vocabulary on characters with bytes to fall back to, as LLaMA 1 and 2 have; better scores merge first."""
+    pieces = ["▁", *"abcdehlnorstuwy,.!'12é", "he", "▁t", "▁the", "ll", "▁▁", "er", "▁w", "▁wo", "or", "▁wor", "ld", "lo", "llo"]
+    tokens = ["", "", "", *(f"<0x{byte:02X}>" for byte in range(256)), *pieces]
+    scores = [0.0] * 259 + [-float(rank) for rank in range(len(pieces))]
+    added = (AddedToken(0, "<unk>"), AddedToken(1, "<s>"), AddedToken(2, "</s>"))
+    return RustTokenizer(sentencepiece_pipeline(tokens, scores, added, True), name="spm", bos_id=1, eos_ids=(2,), add_bos=True)
+
+
+def test_a_sentencepiece_vocabulary_gives_the_same_tokens(tmp_path: Path, opened: Callable[..., Any]) -> None:
+    tokenizer = sentencepiece()
+    save_checkpoint(tiny({}), tokenizer, None, tmp_path / "tiny.gguf", format="gguf")
+    llama = opened(tmp_path / "tiny.gguf")
+    for text in ("hello world, the other", "  two  spaces\tand é日本\n", "12he!", "theher ler"):
+        assert llama.tokenize(text.encode(), add_bos=False, special=True) == tokenizer.encode(text, special=True), text
+        assert llama.tokenize(text.encode(), add_bos=True, special=False) == [1, *tokenizer.encode(text)]
+    assert llama.token_eos() == 2
+
+
+# ---- what llama.cpp quantized ------------------------------------------------------------------------------------
+
+FILE_TYPES = (
+    "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q6_K", "IQ3_S", "IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILE_TYPES)
+def test_what_llama_cpp_quantizes_is_read_as_it_reads_it(name: str, tmp_path: Path, opened: Callable[..., Any]) -> None:
+    save_checkpoint(tiny({"d_model": 256, "d_ff": 512, "n_kv_heads": 2}, 0.06), None, None, tmp_path / "f32.gguf", format="gguf")
+    how = llama_cpp.llama_model_quantize_default_params()
+    how.ftype, how.nthread = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{name}"), 1
+    place = tmp_path / "quantized.gguf"
+    assert llama_cpp.llama_model_quantize(str(tmp_path / "f32.gguf").encode(), str(place).encode(), ctypes.byref(how)) == 0
+    ids = list(range(1, 40))
+    ours, theirs = our_logits(load_checkpoint(place).model, ids), their_logits(opened(place), ids)
+    # their activations are rounded to eight bits before they are multiplied
+    assert np.linalg.norm(ours - theirs) < 0.1 * np.linalg.norm(ours)
 
 
 # ---- the starter -------------------------------------------------------------------------------------------------
