@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from tests.parity.twins import (
     some_ids,
 )
 from workbench.checkpoints import load_checkpoint, save_checkpoint
-from workbench.model import ModelConfig, build_model
+from workbench.core.errors import ModelError
+from workbench.model import PRESETS, ModelConfig, build_model
 
 pytestmark = pytest.mark.parity
 
@@ -265,3 +267,28 @@ def test_berts_first_files(tmp_path: Path) -> None:
     loaded = load_checkpoint(tmp_path / "m")
     assert loaded.config.tie_embeddings
     assert_equal_everywhere(loaded.model, logits(model, ids), ids)
+
+
+# ---- built here ------------------------------------------------------------------------------------------------------
+
+NOT_THERE = {"tiny-transformer-2017", "tiny-nope", "tiny-deepnorm"}
+"""Ideas that no class of transformers has as a language model."""
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("tiny-")])
+def test_a_model_built_here_is_the_same_there(name: str, tmp_path: Path) -> None:
+    config = replace(PRESETS[name].config, n_layers=3)
+    model = build_model(config, seed=1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2)), alpha=0.1)
+    if name in NOT_THERE:
+        with pytest.raises(ModelError, match="cannot express this model's"):
+            save_checkpoint(model, None, None, tmp_path / "out", format="hf")
+        return
+    assert save_checkpoint(model, None, None, tmp_path / "out", format="hf").max_abs_logit_difference == 0
+    kind = "Llama" if config.causal else "Bert"
+    there = classes(kind)[1].from_pretrained(tmp_path / "out").eval()
+    ids = some_ids(config.vocab_size)
+    with torch.no_grad():
+        assert (model(ids) - logits(there, ids)).abs().max() <= TOLERANCE
