@@ -18,6 +18,7 @@ import torch
 from workbench import finetuning
 from workbench.adapters import LoraConfig
 from workbench.caches import CacheConfig
+from workbench.chatting import new_cache
 from workbench.checkpoints import load_checkpoint, save_checkpoint
 from workbench.core.control import Control
 from workbench.core.errors import BusyError, DataError, FileError, WorkbenchError
@@ -26,7 +27,7 @@ from workbench.generation import Conversation, GenerationConfig
 from workbench.model import ModelConfig, build_model
 from workbench.requests import ChatRequest, FinetuneRequest, PromptRequest, ScoreRequest
 from workbench.runs import open_run
-from workbench.session import Session, new_cache
+from workbench.session import Session
 from workbench.tokenizers import CHATML, ByteTokenizer
 from workbench.training import TrainConfig
 

@@ -8,30 +8,29 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
-import psutil
 import torch
 
 from workbench import adapters
 from workbench.adapters.peft import load_adapter
-from workbench.caches import CacheConfig, KVCache
+from workbench.chatting import ChatCache, new_cache, with_adapters
 from workbench.checkpoints import Loaded, SaveReport, load_events
 from workbench.converting import ConversionMeasure, converted, converted_summary, measured, room_for_undo, sample_text
 from workbench.core.control import Control
-from workbench.core.errors import BusyError, FileError, ModelError, WorkbenchError
+from workbench.core.errors import BusyError, FileError, WorkbenchError
 from workbench.core.events import Event, Notice, Phase
 from workbench.core.fields import require_usable
-from workbench.core.format import bytes_text
 from workbench.data import DataConfig, DataReport
+from workbench.describing import adapter_label, chat_template, read_text, require_tokenizer, summarize
 from workbench.devices import Compute, choose_compute, default_threads
 from workbench.exporting import ExportConfig, ExportPlan, Merged, export, plan_export
 from workbench.finetuning import finetune, prepare_data
-from workbench.generation import CacheState, GenerationResult, Reply, ScoreResult, generate, reply, score
+from workbench.generation import GenerationResult, Reply, ScoreResult, generate, reply, score
 from workbench.library import Library
 from workbench.model import Accounting, ModelConfig, Transformer, account
 from workbench.model.convert import ConversionPlan, ConversionReport, plan
@@ -47,8 +46,7 @@ from workbench.requests import (
     PromptRequest,
     ScoreRequest,
 )
-from workbench.tokenizers import ChatTemplate, Tokenizer
-from workbench.tokenizers import chat_template as usable_template
+from workbench.tokenizers import ChatTemplate
 from workbench.training import TrainResult
 
 T = TypeVar("T")
@@ -72,7 +70,7 @@ class Session:
         self._conversion: _Conversion | None = None
         self._adapter_names = (f"chat-{number}" for number in count())
         self._adapter_users = 0
-        self._chat = _ChatCache()
+        self._chat = ChatCache()
         self._model_users = 0
         self._lock = threading.Lock()
 
@@ -115,7 +113,7 @@ class Session:
             self._template = chat_template(loaded)
             self._summary = summarize(loaded, path, model, self.compute, self._template)
             self._in_force = self._conversion = None
-            self._chat = _ChatCache()
+            self._chat = ChatCache()
         try:
             self.library.remember(path)
         except FileError as error:  # a convenience; the model is loaded all the same
@@ -130,7 +128,7 @@ class Session:
             if self._model_users:
                 raise _busy("unload the model")
             self._loaded = self._template = self._summary = self._in_force = self._conversion = None
-            self._chat = _ChatCache()
+            self._chat = ChatCache()
 
     def account(self, config: ModelConfig | None = None) -> Accounting:
         """What an architecture costs (default: the loaded model's); allocates nothing."""
@@ -170,7 +168,7 @@ class Session:
                 cache=cache, state=chat.state, control=control, key=tuple(chosen.items()), prefill_dtype=self.compute.prefill_dtype,
                 stop_ids=None if self._template is None else self._template.stop_ids(tokenizer),
             )  # fmt: skip
-            return (yield from _with_adapters(loaded.model, chosen, steps))
+            return (yield from with_adapters(loaded.model, chosen, steps))
 
     def complete(self, request: PromptRequest, control: Control | None = None) -> Generator[Event, None, GenerationResult]:
         """Continue a text with a cache of its own; the chat's stays as it is."""
@@ -183,7 +181,7 @@ class Session:
                 loaded.model, tokenizer, begin + tokenizer.encode(request.prompt), request.generation,
                 cache=cache, control=control, prefill_dtype=self.compute.prefill_dtype,
             )  # fmt: skip
-            return (yield from _with_adapters(loaded.model, chosen, steps))
+            return (yield from with_adapters(loaded.model, chosen, steps))
 
     def score(self, request: ScoreRequest, control: Control | None = None) -> Generator[Event, None, ScoreResult]:
         """How well the model, with the adapter in force, predicts a text. Raises `FileError` when it cannot be read."""
@@ -195,7 +193,7 @@ class Session:
                 loaded.model, tokenizer, ids,
                 window=request.window, stride=request.stride, cache=new_cache(loaded.model, request.cache), control=control,
             )  # fmt: skip
-            return (yield from _with_adapters(loaded.model, chosen, steps))
+            return (yield from with_adapters(loaded.model, chosen, steps))
 
     @contextmanager
     def _using_adapter(self) -> Iterator[dict[str, float]]:
@@ -222,9 +220,7 @@ class Session:
         """Train an adapter of the loaded model; the chat goes on with the model as it was. See `finetuning.finetune`."""
         with self._using_model() as loaded:
             assert self._summary is not None
-            steps = finetune(
-                loaded, self._summary, require_tokenizer(loaded), request, self.library.runs_folder, control or Control()
-            )
+            steps = finetune(loaded, self._summary, require_tokenizer(loaded), request, self.library.runs_folder, control or Control())
             return (yield from steps)
 
     def preflight_pretrain(self, request: PretrainRequest, control: Control | None = None) -> Generator[Event, None, PretrainCheck]:
@@ -290,7 +286,7 @@ class Session:
             before = _Before(loaded, self._summary, self._in_force, self._conversion and replace(self._conversion, before=None))
             self._loaded, report = made
             self._summary = converted_summary(self._loaded, before.summary)
-            self._in_force, self._chat = None, _ChatCache()
+            self._in_force, self._chat = None, ChatCache()
             self._conversion = _Conversion(report, before if room_for_undo(loaded.model) else None)
         if self._conversion.before is None:
             yield Notice(message="Memory does not allow to keep the old model for undo; load it again instead.", level="warning")
@@ -308,7 +304,7 @@ class Session:
             if self._model_users:
                 raise _busy("undo the conversion")
             self._loaded, self._summary = before.loaded, before.summary
-            self._in_force, self._conversion, self._chat = before.in_force, before.conversion, _ChatCache()
+            self._in_force, self._conversion, self._chat = before.in_force, before.conversion, ChatCache()
             return before.summary
 
     @property
@@ -400,128 +396,5 @@ def _stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
         return ()
 
 
-def new_cache(model: Transformer, config: CacheConfig) -> KVCache | None:
-    """An empty cache as `config` asks, no longer than the model's context; None when it is off.
-
-    Without a length of its own it takes at most half of the free memory, whatever context the file claims. Raises
-    `ModelError` when a length that was asked for does not fit into memory.
-    """
-    if not config.use_cache:
-        return None
-    sizes = model.config
-    per_token = 2 * sizes.n_layers * sizes.kv_heads * sizes.head_width * model.dtype.itemsize
-    affordable = max(256, psutil.virtual_memory().available // 2 // per_token)
-    capacity = min(config.capacity or affordable, sizes.max_positions)
-    try:
-        return KVCache.for_model(model, config.codec.kind, capacity, **config.codec.arguments())
-    except RuntimeError as error:
-        raise ModelError(
-            f"A cache for {capacity} tokens ({bytes_text(capacity * per_token)}) does not fit into memory.",
-            hint="Choose a shorter context length.", details=str(error),
-        ) from error  # fmt: skip
-
-
-def read_text(path: Path) -> str:
-    """A UTF-8 text file; `FileError` when there is none, or it is something else."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise FileError(f"{path} cannot be read: {error.strerror}.", hint="Check the path.") from error
-    except UnicodeDecodeError as error:
-        raise FileError(f"{path} is not UTF-8 text (byte {error.start}).", hint="Save it as UTF-8.") from error
-
-
-def require_tokenizer(loaded: Loaded) -> Tokenizer:
-    """The model's tokenizer; `WorkbenchError` when its files have none."""
-    if loaded.tokenizer is None:
-        raise WorkbenchError(
-            f"{loaded.source.name} has no tokenizer, so it can neither read nor write text.",
-            hint="Put tokenizer.json, or vocab.json and merges.txt, into its folder and load it again.",
-        )
-    return loaded.tokenizer
-
-
-def chat_template(loaded: Loaded) -> ChatTemplate | None:
-    """The file's own chat template, ready to render; None for base models, which were not taught to chat."""
-    if loaded.chat_template is None or loaded.tokenizer is None:
-        return None
-    return usable_template(loaded.chat_template, loaded.tokenizer)
-
-
-def summarize(loaded: Loaded, path: Path, asked: str | Path, compute: Compute, template: ChatTemplate | None) -> ModelSummary:
-    """What a person is told about a model that was loaded."""
-    model = loaded.model
-    return ModelSummary(
-        name=str(asked) if isinstance(asked, str) and not Path(asked).exists() else model_label(path, loaded.source.name),
-        path=path,
-        format=loaded.source.format,
-        family=loaded.source.family,
-        config=loaded.config,
-        parameters=sum(p.numel() for p in model.parameters()),
-        parameter_bytes=sum(p.nbytes for p in model.parameters()),
-        dtype=str(model.dtype).removeprefix("torch."),
-        prefill_dtype=None if compute.prefill_dtype is None else str(compute.prefill_dtype).removeprefix("torch."),
-        device=str(model.device),
-        chat=template is not None,
-        notices=loaded.notices,
-    )
-
-
-def model_label(path: Path, name: str) -> str:
-    """What a model is called on screen: one that a run from scratch made by its run's name, one of a pair by both."""
-    run = path.parent
-    if path.name != "model" or not (run / "run.json").is_file():
-        return name
-    return f"{run.parent.name} {run.name}" if (run.parent / "pair.json").is_file() else run.name
-
-
-def adapter_label(path: Path) -> str:
-    """What an adapter folder is called on screen: its run's name rather than "adapter"."""
-    return path.parent.name if path.name == "adapter" else path.name
-
-
 def _busy(what: str) -> BusyError:
     return BusyError(f"Cannot {what}: a chat or a training run is using the current one.", hint="Stop it, or wait until it is done.")
-
-
-def _with_adapters(model: Transformer, chosen: dict[str, float], steps: Generator[Event, None, T]) -> Generator[Event, None, T]:
-    """Run `steps` with exactly these adapters, chosen anew for each step because a generator may be resumed anywhere."""
-    with closing(steps):
-        while True:
-            try:
-                with adapters.selected(model, chosen):
-                    event = next(steps)
-            except StopIteration as end:
-                result: T = end.value
-                return result
-            yield event
-
-
-class _ChatCache:
-    """The chat's keys and values between messages, rebuilt when a setting of the cache changes."""
-
-    def __init__(self) -> None:
-        self.state = CacheState()
-        self._cache: KVCache | None = None
-        self._config: CacheConfig | None = None
-        self._busy = threading.Lock()
-
-    @contextmanager
-    def held(self) -> Iterator[_ChatCache]:
-        if not self._busy.acquire(blocking=False):
-            raise BusyError("A reply is being written.", hint="Stop it, or wait until it is done.")
-        try:
-            yield self
-        finally:
-            self._busy.release()
-
-    def fitting(self, model: Transformer, config: CacheConfig) -> KVCache | None:
-        """The cache that `config` asks for, with what it already holds if it is the same kind; None when it is off."""
-        if not config.use_cache:
-            self._cache = self._config = None
-            return None
-        if self._cache is None or config != self._config:
-            self._cache = new_cache(model, config)
-            self._config, self.state = config, CacheState()
-        return self._cache
-
