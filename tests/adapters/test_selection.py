@@ -173,7 +173,7 @@ def test_a_model_that_was_selected_on_copies_and_pickles(model: Transformer, ids
     attach(twin, LoraConfig(r=1), "only-here")
     assert (adapter_names(model), adapter_names(twin)) == ((), ("only-here",))
     again = pickle.loads(pickle.dumps(model))
-    assert torch.equal(again(ids), model(ids))
+    torch.testing.assert_close(again(ids), model(ids), rtol=1e-5, atol=1e-5)
 
 
 def test_choosing_is_cheap(model: Transformer) -> None:

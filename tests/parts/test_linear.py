@@ -174,7 +174,25 @@ def test_training_one_of_them_is_seen_by_the_joint(pair: Any) -> None:
     assert works(pair)
 
 
-def test_it_steps_back_where_gradients_are_wanted(pair: Any) -> None:
+@pytest.mark.parametrize("narrow", [False, True], ids=["float32", "autocast"])
+@pytest.mark.parametrize("bias", [False, True])
+def test_the_joint_gradients_are_the_separate_ones(bias: bool, narrow: bool) -> None:
+    found = []
+    for way in (lambda pair, x: pair(x), lambda pair, x: pair.apart(x)):
+        torch.manual_seed(0)
+        pair, x = fill(Pair(bias)), torch.randn(5, 7, 8, requires_grad=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=narrow):
+            out = way(pair, x)
+        (out.float() * torch.linspace(-1, 1, 10)).sum().backward()
+        found.append([out.float(), x.grad, *(p.grad for p in pair.parameters())])
+    for joint, apart in zip(*found, strict=True):
+        assert joint.dtype == apart.dtype == torch.float32
+        torch.testing.assert_close(joint, apart, rtol=0.02 if narrow else 1e-5, atol=0.05 if narrow else 1e-5)
+
+
+def test_it_steps_back_where_not_all_of_it_is_trained(pair: Any) -> None:
+    assert pair(torch.randn(2, 8)) is not None
+    pair.second.weight.requires_grad_(False)
     assert pair(torch.randn(2, 8)) is None
     with torch.inference_mode():
         assert pair(torch.randn(2, 8)) is not None

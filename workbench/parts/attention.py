@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from workbench.caches.base import LayerCache
@@ -52,27 +53,29 @@ class Attention(Joined):
     def forward(self, x: Tensor, frame: Frame, position: Position, cache: LayerCache | None = None) -> Tensor:
         """x [B, T, C] -> [B, T, C]."""
         batch, tokens, _ = x.shape
-        joint = self.joint(x, self.q_proj, self.k_proj, self.v_proj) if self.q_norm is None else None
+        joint = self.joint(x, self.q_proj, self.k_proj, self.v_proj)
         if joint is None:
-            q, k, v = self._separate(x, frame, position)
+            q, k, v = self._heads([project(x) for project in (self.q_proj, self.k_proj, self.v_proj)], frame, position)
+        elif torch.is_grad_enabled() or self.q_norm is not None:
+            # Split before the heads are moved: the gradients of the parts are then laid side by side in one copy.
+            turned, kept = self.q_proj.out_features, self.v_proj.out_features
+            q, k, v = self._heads(list(torch.split(joint, (turned, kept, kept), -1)), frame, position)
         else:
             heads = joint.view(batch, tokens, -1, self.head_width).transpose(1, 2)
             turning = heads.shape[1] - self.kv_heads
-            # Splits, not slices: their gradients are laid side by side once, where a slice's is a tensor of zeros each.
-            both, v = heads.split((turning, self.kv_heads), 1)
+            both, v = heads[:, :turning], heads[:, turning:]
             if self.positional:
                 both = position.rotate(both, frame.rotation)
-            q, k = both.split((turning - self.kv_heads, self.kv_heads), 1)
+            q, k = both[:, : -self.kv_heads], both[:, -self.kv_heads :]
         out = attend(q, k, v, self.scoring, frame) if cache is None else cache.attend(q, k, v, self.scoring, frame)
         mixed: Tensor = self.o_proj(out.transpose(1, 2).reshape(batch, tokens, -1))
         return mixed
 
-    def _separate(self, x: Tensor, frame: Frame, position: Position) -> tuple[Tensor, Tensor, Tensor]:
-        """q [B, H, T, D], k and v [B, G, T, D], each from its own projection."""
-        flat: list[Tensor] = [project(x) for project in (self.q_proj, self.k_proj, self.v_proj)]
+    def _heads(self, flat: list[Tensor], frame: Frame, position: Position) -> tuple[Tensor, Tensor, Tensor]:
+        """What the three projections gave, [B, T, heads · D] each -> q [B, H, T, D], k and v [B, G, T, D]."""
         if self.norm_whole:
             flat[:2] = self._normed(flat[0], flat[1])
-        q, k, v = (y.view(*x.shape[:2], -1, self.head_width).transpose(1, 2) for y in flat)
+        q, k, v = (y.view(*y.shape[:2], -1, self.head_width).transpose(1, 2) for y in flat)
         if not self.norm_whole:
             q, k = self._normed(q, k)
         if self.positional:

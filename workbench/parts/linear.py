@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from workbench.numerics.products import fast_linear, product, suits
+
 
 def one_row(x: Tensor, weight: Tensor) -> Tensor:
     """x with one row [..., 1, in], weight [out, in] contiguous -> [..., 1, out], without gradients, on a CPU.
@@ -63,7 +65,7 @@ class Linear(nn.Linear):
         if is_one_row(x, weight):
             out = one_row(x, weight)
             return out if bias is None else out.add_(bias)
-        return F.linear(x, weight, bias)
+        return fast_linear(x, weight, bias) if suits(x, weight) else F.linear(x, weight, bias)
 
 
 class Corrected(nn.Module):
@@ -90,16 +92,15 @@ class _JointProduct(torch.autograd.Function):
         ctx.dtypes = x.dtype, joint.dtype
         ctx.biased = len(parameters) > count
         with torch.autocast(kind, enabled=False):
-            bias = torch.cat(parameters[count:]).to(dtype) if ctx.biased else None
-            return F.linear(rows, matrix, bias)
+            return product(rows, matrix, torch.cat(parameters[count:]).to(dtype) if ctx.biased else None)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         rows, matrix = ctx.saved_tensors
         flat = gradient.reshape(-1, gradient.shape[-1])
-        toward = torch.mm(flat, matrix).view_as(rows).to(ctx.dtypes[0]) if ctx.needs_input_grad[0] else None
-        parts = torch.split(torch.mm(flat.t(), rows.reshape(-1, rows.shape[-1])).to(ctx.dtypes[1]), ctx.heights)
+        toward = product(flat, matrix.t()).view_as(rows).to(ctx.dtypes[0]) if ctx.needs_input_grad[0] else None
+        parts = torch.split(product(flat.t(), rows.reshape(-1, rows.shape[-1]).t()).to(ctx.dtypes[1]), ctx.heights)
         biases = torch.split(flat.sum(0).to(ctx.dtypes[1]), ctx.heights) if ctx.biased else ()
         return toward, None, None, *parts, *biases
 
@@ -157,7 +158,7 @@ class Joint:
                 if not isinstance(here, Corrected) or here.base is not linear:
                     return None
                 corrected = True
-        out = one_row(x, self.weight) if is_one_row(x, self.weight) else F.linear(x, self.weight)
+        out = one_row(x, self.weight) if is_one_row(x, self.weight) else product(x, self.weight)
         return self._corrected(x, out, present) if corrected else out
 
     def _learning(self, x: Tensor, present: tuple[nn.Module, ...]) -> Tensor | None:

@@ -12,10 +12,15 @@ from torch.utils.checkpoint import checkpoint
 
 from workbench.data import IGNORED
 from workbench.model import Transformer
+from workbench.numerics.products import product, suits
 from workbench.training.shapes import rounded
 
 CHUNK_ELEMENTS = 2**23
 """Logits held at once: 32 MiB in float32. Larger chunks were not faster."""
+_CACHED = 2**21
+"""As many stay in a CPU's cache from one step of the softmax to the next, which counts once the products are fast."""
+_FEWEST = 128
+"""Fewer rows make the products slow."""
 
 
 def trained_rows(targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,7 +75,9 @@ class FusedCrossEntropy(torch.autograd.Function):
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
         wants_hidden, wants_weight = ctx.needs_input_grad[:2]
-        count, size = hidden.shape[0], max(8, CHUNK_ELEMENTS // weight.shape[0] // 8 * 8)
+        fast = suits(hidden, weight)
+        elements = min(CHUNK_ELEMENTS, max(_CACHED, _FEWEST * weight.shape[0])) if fast else CHUNK_ELEMENTS
+        count, size = hidden.shape[0], max(8, elements // weight.shape[0] // 8 * 8)
         last = min(size, rounded(count % size))
         room = (count // size) * size + last
         grad_hidden = hidden.new_empty(room, hidden.shape[1], dtype=dtype) if wants_hidden else None
@@ -79,15 +86,18 @@ class FusedCrossEntropy(torch.autograd.Function):
         with torch.autocast(kind, enabled=False):
             matrix = weight.to(dtype)
             # Two buffers for all chunks: fresh ones of this size cost more in page faults than the arithmetic does.
-            narrow = torch.empty(min(size, room), weight.shape[0], dtype=dtype, device=hidden.device)
+            narrow = torch.empty(0 if fast else min(size, room), weight.shape[0], dtype=dtype, device=hidden.device)
             wide = narrow if dtype == torch.float32 else torch.empty_like(narrow, dtype=torch.float32)
             for start in range(0, room, size):
                 rows, wanted = hidden[start : start + size].to(dtype), targets[start : start + size, None]
                 real, end = rows.shape[0], min(start + size, room)
                 rows = F.pad(rows, (0, 0, 0, end - start - real))  # see `shapes`
-                products, logits = narrow[: end - start], wide[:real]
-                torch.mm(rows, matrix.t(), out=products)
-                logits.copy_(products[:real])
+                if fast:  # small enough to come out of memory that was just given back
+                    products = product(rows, matrix)
+                    logits = products[:real]
+                else:
+                    products, logits = torch.mm(rows, matrix.t(), out=narrow[: end - start]), wide[:real]
+                    logits.copy_(products[:real])
                 top, right = logits.amax(1, keepdim=True), logits.gather(1, wanted)
                 mass = logits.sub_(top).exp_().sum(1, keepdim=True)
                 total += (top + mass.log() - right).sum()
@@ -96,9 +106,9 @@ class FusedCrossEntropy(torch.autograd.Function):
                 products[:real].copy_(logits.div_(mass).scatter_add_(1, wanted, torch.full_like(mass, -1.0)))
                 products[real:].zero_()
                 if grad_hidden is not None:
-                    torch.mm(products, matrix, out=grad_hidden[start:end])
+                    grad_hidden[start:end] = product(products, matrix.t())
                 if grad_weight is not None:
-                    grad_weight += products.t() @ rows
+                    grad_weight += product(products.t(), rows.t())
         ctx.save_for_backward(None if grad_hidden is None else grad_hidden[:count], grad_weight)
         ctx.dtypes = hidden.dtype, weight.dtype
         return total
