@@ -22,7 +22,7 @@ from workbench.model.init import draw
 from workbench.model.transformer import Transformer
 
 _PROBE_TOKENS = 32
-_EVERYTHING = ""
+_EVERYTHING = _NEW_BLOCKS = ""
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _steps(old: ModelConfig, new: ModelConfig) -> Iterator[Step]:
     for rule in RULES:
         for step in rule(state, wanted):
             if state.lacks(_EVERYTHING):
-                step = replace(step, verdict=FRESH, how="Everything is drawn fresh.", surgery=None, fresh_values=0, fresh=())
+                step = replace(step, verdict=FRESH, how="Everything is drawn fresh.", surgery=None, fresh_rows={}, fresh=())
             yield step
             state = state.after(step)
     for info in fields(ModelConfig):
@@ -158,17 +158,19 @@ def _unknown(now: ModelConfig, new: ModelConfig, name: str) -> Step:
 
 
 def _fresh_counts(steps: list[Step], new: ModelConfig, by_tensor: Mapping[str, int], layers: int) -> list[int]:
-    """How many parameters of the new model each step leaves to be drawn. A tensor counts for the first that gave it up."""
-    sizes = [(tensor_suffix(n), count) for n, count in by_tensor.items() if not n.startswith("blocks.") or int(n.split(".")[1]) < layers]
+    """How many parameters of the new model each step leaves to be drawn. A tensor that is given up as a whole counts for the
+    first that gave it up, and rows of it for none."""
+    old = [(tensor_suffix(n), count) for n, count in by_tensor.items() if not n.startswith("blocks.") or int(n.split(".")[1]) < layers]
+    whole = tuple(start for step in steps for start in step.fresh)
+    there = {suffix for suffix, _ in old if not (whole and suffix.startswith(whole))} | {_NEW_BLOCKS}
     counts = []
     for step in steps:
-        gone = [(suffix, count) for suffix, count in sizes if step.fresh and suffix.startswith(step.fresh)]
         if _EVERYTHING in step.fresh:
             counts.append(sum(by_tensor.values()))
-            sizes = []
             continue
-        sizes = [pair for pair in sizes if not (step.fresh and pair[0].startswith(step.fresh))]
-        counts.append(step.fresh_values + sum(count for _, count in gone))
+        rows = sum(count for suffix, count in step.fresh_rows.items() if suffix in there)
+        counts.append(rows + sum(count for suffix, count in old if step.fresh and suffix.startswith(step.fresh)))
+        old = [pair for pair in old if not (step.fresh and pair[0].startswith(step.fresh))]
     return counts
 
 

@@ -87,7 +87,8 @@ Surgery = Callable[[Weights], None]
 @dataclass(frozen=True)
 class Step:
     """One change of the architecture. `after` is the architecture it leads to; `fresh` are the beginnings of the names (without
-    the block's) of whole tensors that it gives up, `fresh_values` counts values inside tensors; `needs` are settings (dotted names) with
+    the block's) of whole tensors that it gives up, `fresh_rows` counts values inside tensors (by name
+    without the block's, all blocks together; "" for tensors of new blocks); `needs` are settings (dotted names) with
     which it would have been exact."""
 
     field: str
@@ -96,7 +97,7 @@ class Step:
     after: ModelConfig
     surgery: Surgery | None = None
     fresh: tuple[str, ...] = ()
-    fresh_values: int = 0
+    fresh_rows: Mapping[str, int] = dataclasses.field(default_factory=dict)
     needs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 

@@ -56,6 +56,11 @@ def embedding_factor(config: ModelConfig) -> float:
     return math.sqrt(config.d_model) if scaled else 1.0
 
 
+def segment_factor(config: ModelConfig) -> float:
+    """What segment embeddings are multiplied by: only sinusoidal positions scale all that was added before them."""
+    return math.sqrt(config.d_model) if option(config.position, "scale_embedding", False) else 1.0
+
+
 def head_norm(config: ModelConfig) -> str | None:
     """The norm right before the output matrix; None when there is none."""
     if config.head_transform:
@@ -75,17 +80,21 @@ def scale_norm(weights: Weights, config: ModelConfig, norm: str | None, factor: 
     weights.change(f"{norm}.bias", lambda bias: bias * factor)
 
 
-def scale_embedding(config: ModelConfig, factor: float) -> tuple[bool, Surgery]:
-    """(whether the logits stay the same, surgery) of multiplying the embedding matrix by `factor`; a tied head, which grows
-    with it, reads a smaller vector."""
-    if not config.tie_embeddings:
-        return True, lambda w: w.change(_EMBEDDING, lambda e: e * factor)
+def keep_sums(now: ModelConfig, after: ModelConfig) -> tuple[float, bool, Surgery]:
+    """(factor, whether the logits stay the same, surgery) of multiplying the embeddings so that what enters the blocks stays as
+    it is under the factors of `after`; a tied head, which grows with them, reads a smaller vector."""
+    factor = embedding_factor(now) / embedding_factor(after)
+    segments = segment_factor(now) / segment_factor(after)
 
     def surgery(weights: Weights) -> None:
-        weights.change(_EMBEDDING, lambda e: e * factor)
-        scale_norm(weights, config, head_norm(config), 1 / factor)
+        if factor != 1.0:
+            weights.change(_EMBEDDING, lambda e: e * factor)
+            if now.tie_embeddings:
+                scale_norm(weights, now, head_norm(now), 1 / factor)
+        if segments != 1.0:
+            weights.change("segment_embedding.weight", lambda t: t * segments)
 
-    return scalable_head(config), surgery
+    return factor, factor == 1.0 or not now.tie_embeddings or scalable_head(now), surgery
 
 
 def embedding_scale(state: State, new: ModelConfig) -> Iterator[Step]:
@@ -93,8 +102,7 @@ def embedding_scale(state: State, new: ModelConfig) -> Iterator[Step]:
     if now.scale_embeddings == new.scale_embeddings:
         return
     after = changed(now, scale_embeddings=new.scale_embeddings)
-    factor = embedding_factor(now) / embedding_factor(after)
-    same, surgery = scale_embedding(now, factor)
+    factor, same, surgery = keep_sums(now, after)
     how = f"The embedding matrix is multiplied by {factor:.4g}, which undoes the change."
     if now.tie_embeddings and same:
         how = f"The embedding matrix is multiplied by {factor:.4g} and the norm before the tied head divided by it, which undoes it."
@@ -117,10 +125,9 @@ def vocabulary(state: State, new: ModelConfig) -> Iterator[Step]:
         yield Step("vocab_size", APPROXIMATE, how, after, partial(_cut_rows, names=tables, rows=new.vocab_size))
         return
     rows = [name for name, there in zip(tables, (True, not now.tie_embeddings, now.head_bias), strict=True) if there]
-    rows = [name for name in rows if not state.lacks(name)]
-    fresh = extra * sum(1 if name.endswith("bias") else now.d_model for name in rows)
+    fresh = {name: extra * (1 if name.endswith("bias") else now.d_model) for name in rows}
     how = f"The logits of the old tokens stay as they are; the rows of {extra} new ones are drawn fresh and take a share of probability."
-    yield Step("vocab_size", EXACT, how, after, partial(_add_rows, names=tables, rows=extra), fresh_values=fresh)
+    yield Step("vocab_size", EXACT, how, after, partial(_add_rows, names=tables, rows=extra), fresh_rows=fresh)
 
 
 def _cut_rows(weights: Weights, names: tuple[str, ...], rows: int) -> None:
@@ -162,14 +169,15 @@ def _without_segments(now: ModelConfig, after: ModelConfig, name: str) -> Step:
     if now.position.kind == "learned":
         target, factor, how = "position.weight", 1.0, "The row in use is added to every position."
     elif not now.tie_embeddings:
-        target, factor, how = _EMBEDDING, embedding_factor(now), "The row in use is added to every token's embedding."
+        target, how = _EMBEDDING, "The row in use is added to every token's embedding."
+        factor = segment_factor(now) / embedding_factor(now)
     else:
         how = "The row in use is left out: a tied embedding cannot take it."
         return Step("segment_types", APPROXIMATE, how, after, lambda w: w.drop(name), needs={"tie_embeddings": False})
 
     def surgery(weights: Weights) -> None:
         if name in weights:
-            row = weights[name][0] / factor
+            row = weights[name][0] * factor
             weights.change(target, lambda t: t + row)
         weights.drop(name)
 

@@ -29,10 +29,10 @@ def heads(state: State, new: ModelConfig) -> Iterator[Step]:
     after = changed(now, n_heads=new.n_heads, n_kv_heads=new.kv_heads)
     sources = more_heads(*old, *wanted) if new.n_heads >= now.n_heads else None
     verdict, how = _verdict(now, new, sources)
-    fresh = _fresh_values(state, new, sources) if sources is not None else 0
+    fresh = _fresh_rows(now, new, sources) if sources is not None else {}
     surgery = partial(_rearrange, config=now, wanted=wanted, sources=sources)
     field = "n_heads" if old[0] != wanted[0] else "n_kv_heads"
-    yield Step(field, verdict, how, after, surgery, fresh_values=fresh)
+    yield Step(field, verdict, how, after, surgery, fresh_rows=fresh)
     if field == "n_heads" and old[1] != wanted[1]:
         yield Step("n_kv_heads", verdict, "Follows the number of heads.", after)
 
@@ -78,15 +78,17 @@ def _slopes_move(now: ModelConfig, new: ModelConfig, sources: Sequence[Source]) 
     return any(h is not None and after[place] != before[h] for place, h in enumerate(sources))
 
 
-def _fresh_values(state: State, new: ModelConfig, sources: Sequence[Source]) -> int:
-    now = state.config
+def _fresh_rows(now: ModelConfig, new: ModelConfig, sources: Sequence[Source]) -> dict[str, int]:
     queries = sources.count(None)
     shared = sum(not olds for olds in shared_sources(sources, now.n_heads // now.kv_heads, new.kv_heads))
-    rows = now.d_model + new.attention_bias
-    values = (queries + 2 * shared) * now.head_width * rows
-    if now.qk_norm == "full" and new.qk_norm == "full" and not state.lacks("attention.q_norm."):
-        values += (queries + shared) * now.head_width * (1 + option(now.norm, "bias", False))
-    return int(values) * now.n_layers
+    found = {}
+    for name, count in ((Q, queries), (K, shared), (V, shared)):
+        found[f"{name}.weight"] = count * now.head_width * now.d_model
+        found[f"{name}.bias"] = count * now.head_width
+    if now.qk_norm == "full":
+        for name, count in (("q_norm", queries), ("k_norm", shared)):
+            found |= {f"attention.{name}.{part}": count * now.head_width for part in _PARTS}
+    return {name: count * now.n_layers for name, count in found.items()}
 
 
 def _rearrange(weights: Weights, config: ModelConfig, wanted: tuple[int, int], sources: list[Source] | None) -> None:

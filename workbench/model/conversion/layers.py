@@ -68,4 +68,4 @@ def more_layers(state: State, new: ModelConfig) -> Iterator[Step]:
         verdict, how = EXACT, f"{count} at the end: both branches end in zeros, so they change nothing until they are trained."
     else:
         verdict, how = FRESH, f"{count} at the end, drawn fresh: in this placement a block cannot leave the stream as it is."
-    yield Step("n_layers", verdict, how, changed(now, n_layers=after), surgery, fresh_values=(after - before) * fresh)
+    yield Step("n_layers", verdict, how, changed(now, n_layers=after), surgery, fresh_rows={"": (after - before) * fresh})

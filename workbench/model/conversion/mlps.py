@@ -81,12 +81,13 @@ def wider_mlp(state: State, new: ModelConfig) -> Iterator[Step]:
         weights.change_each(f"{DOWN}.weight", lambda t: torch.cat((t, t.new_zeros(t.shape[0], extra)), 1))
 
     linears = [UP, *([GATE] if now.mlp.kind in _GATED else [])]
-    rows = sum((now.d_model + new.mlp_bias) * (not state.lacks(f"{name}.weight")) for name in linears)
+    sizes = (("weight", now.d_model), ("bias", 1))
+    fresh = {f"{linear}.{part}": extra * size * now.n_layers for linear in linears for part, size in sizes}
     how = f"{extra} new hidden units end in zeros, so they change nothing until they are trained."
     verdict = EXACT
     if now.mlp.kind not in (*_PLAIN, *_GATED):
         verdict, how = FRESH, "What the width means to this kind of MLP is not known here."
-    yield Step("d_ff", verdict, how, changed(now, d_ff=new.hidden), surgery, fresh_values=extra * rows * now.n_layers)
+    yield Step("d_ff", verdict, how, changed(now, d_ff=new.hidden), surgery, fresh_rows=fresh)
 
 
 def mlp_kind(state: State, new: ModelConfig) -> Iterator[Step]:

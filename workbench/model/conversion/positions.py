@@ -8,7 +8,7 @@ import torch
 
 from workbench.model.config import ModelConfig
 from workbench.model.conversion.base import APPROXIMATE, EXACT, FRESH, State, Step, Surgery, Weights, blank, changed, option
-from workbench.model.conversion.embeddings import embedding_factor, scale_embedding
+from workbench.model.conversion.embeddings import keep_sums
 from workbench.model.conversion.rotary import same_rotation
 from workbench.model.conversion.waves import fit_waves, fitting_obstacles
 from workbench.parts.positions.sinusoidal import sinusoids
@@ -23,8 +23,7 @@ def to_table(state: State, new: ModelConfig) -> Iterator[Step]:
     if now.position.kind == new.position.kind or new.position.kind != "learned":
         return
     after = changed(now, position=new.position)
-    ratio = embedding_factor(now) / embedding_factor(after)
-    same, scaling = scale_embedding(now, ratio)
+    _, exact, scaling = keep_sums(now, after)
     if now.position.kind == "none":
         how = "The table starts at zero."
         yield Step("position", EXACT, how, after, lambda w: w.put(TABLE, _zeros(w, now), like="embedding.weight"))
@@ -34,11 +33,9 @@ def to_table(state: State, new: ModelConfig) -> Iterator[Step]:
         def surgery(weights: Weights) -> None:
             where = torch.arange(now.max_positions, device=weights.tensors["embedding.weight"].device)
             weights.put(TABLE, sinusoids(where, now.d_model, base), like="embedding.weight")
-            if ratio != 1.0:
-                scaling(weights)
+            scaling(weights)
 
         how = "The waves become the table, which is free to change in training from now on."
-        exact = ratio == 1.0 or same
         how += "" if exact else " The tied head grows with the embedding, and no norm makes up for it."
         yield Step("position", EXACT if exact else APPROXIMATE, how, after, surgery)
     else:
@@ -55,8 +52,7 @@ def other_kind(state: State, new: ModelConfig) -> Iterator[Step]:
     if now.position.kind == new.position.kind:
         return
     after = changed(now, position=new.position)
-    ratio = embedding_factor(now) / embedding_factor(after)
-    _, scaling = scale_embedding(now, ratio)
+    _, _, scaling = keep_sums(now, after)
     if now.position.kind == "learned" and new.position.kind == "sinusoidal":
         yield from _to_waves(state, after)
         return
@@ -65,8 +61,7 @@ def other_kind(state: State, new: ModelConfig) -> Iterator[Step]:
 
     def surgery(weights: Weights) -> None:
         weights.drop_all("position.")
-        if ratio != 1.0:
-            scaling(weights)
+        scaling(weights)
 
     how = f"All matrices stay, but they were trained with {now.position.entry.label} and must learn to read {new.position.entry.label}."
     yield Step("position", FRESH, how, after, surgery, fresh=fresh)
@@ -95,8 +90,7 @@ def other_options(state: State, new: ModelConfig) -> Iterator[Step]:
         how = "What these options mean to the weights is not known here; those of the position encoding are drawn fresh."
         yield Step("position", FRESH, how, after, lambda w: w.drop_all("position."), fresh=("position.",))
         return
-    ratio = embedding_factor(now) / embedding_factor(after)
-    same, surgery = scale_embedding(now, ratio)
+    ratio, same, surgery = keep_sums(now, after)
     only_scale = ratio != 1.0 and option(now.position, "base") == option(new.position, "base")
     if only_scale:
         how = f"The embedding matrix is multiplied by {ratio:.4g}, which undoes the change."
@@ -105,7 +99,7 @@ def other_options(state: State, new: ModelConfig) -> Iterator[Step]:
         yield Step("position", EXACT if same else APPROXIMATE, how, after, surgery, needs=needs)
         return
     how = "No weight changes; positions look different from what the model learnt."
-    yield Step("position", APPROXIMATE, how, after, surgery if ratio != 1.0 else None)
+    yield Step("position", APPROXIMATE, how, after, surgery)
 
 
 def context(state: State, new: ModelConfig) -> Iterator[Step]:
@@ -131,8 +125,7 @@ def _table_length(state: State, after: ModelConfig) -> Step:
     extra = rows - now.max_positions
     surgery: Surgery = lambda w: w.change(TABLE, lambda t: torch.cat((t, blank(extra, t))))  # noqa: E731
     how = f"Texts up to {now.max_positions} tokens are read as before; the {extra} rows beyond are drawn fresh."
-    fresh = 0 if state.lacks(TABLE) else extra * now.d_model
-    return Step("max_positions", APPROXIMATE, how, after, surgery, fresh_values=fresh)
+    return Step("max_positions", APPROXIMATE, how, after, surgery, fresh_rows={TABLE: extra * now.d_model})
 
 
 def nope(state: State, new: ModelConfig) -> Iterator[Step]:

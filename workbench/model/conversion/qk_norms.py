@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import partial
 
@@ -47,7 +48,8 @@ def _average_size(weights: Weights, block: str, projection: str, config: ModelCo
     bias = f"{block}.attention.{projection}.bias"
     if bias in weights:
         energy = energy + weights[bias].square()
-    return float(energy.mean().sqrt())
+    size = float(energy.nanmean().sqrt())  # rows that are still to be drawn do not count
+    return size if math.isfinite(size) else 1.0
 
 
 def _with_qk_norm(weights: Weights, config: ModelConfig) -> None:

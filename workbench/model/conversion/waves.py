@@ -15,7 +15,7 @@ from torch import Tensor
 
 from workbench.model.config import ModelConfig
 from workbench.model.conversion.base import Weights, option
-from workbench.model.conversion.embeddings import embedding_factor
+from workbench.model.conversion.embeddings import embedding_factor, segment_factor
 from workbench.model.conversion.norms import centre_stream, readers
 from workbench.parts.positions.sinusoidal import sinusoids
 
@@ -43,12 +43,14 @@ def fit_waves(weights: Weights, now: ModelConfig, after: ModelConfig) -> None:
         centre_stream(weights, now)
     table = weights["position.weight"].double()
     where = torch.arange(table.shape[0], device=table.device)
+    read = ~table.isnan().any(1)  # rows that are still to be drawn are left out
+    table, where = table[read], where[read]
     waves = sinusoids(where, now.d_model, after.position.options.base).double()
     if layernorm:
         waves = waves - waves.mean(1, keepdim=True)
     turn, scale = procrustes(table - table.mean(0), waves - waves.mean(0), keep_mean=layernorm)
     shift = scale * (table.mean(0) @ turn.t()) - waves.mean(0)
-    _turn_stream(weights, now, turn.to(weights["embedding.weight"].dtype), scale, shift, embedding_factor(after))
+    _turn_stream(weights, now, turn.to(weights["embedding.weight"].dtype), scale, shift, after)
     weights.drop("position.weight")
 
 
@@ -67,10 +69,11 @@ def procrustes(source: Tensor, target: Tensor, keep_mean: bool) -> tuple[Tensor,
     return left @ right, max(float(kept) / size, 1e-6)
 
 
-def _turn_stream(weights: Weights, now: ModelConfig, turn: Tensor, scale: float, shift: Tensor, factor: float) -> None:
+def _turn_stream(weights: Weights, now: ModelConfig, turn: Tensor, scale: float, shift: Tensor, after: ModelConfig) -> None:
     embedding = weights["embedding.weight"] * embedding_factor(now)
-    weights.put("embedding.weight", (scale * (embedding @ turn.t()) + shift.to(embedding)) / factor)
-    weights.change("segment_embedding.weight", lambda t: scale * (t @ turn.t()))
+    weights.put("embedding.weight", (scale * (embedding @ turn.t()) + shift.to(embedding)) / embedding_factor(after))
+    segments = scale * segment_factor(now) / segment_factor(after)
+    weights.change("segment_embedding.weight", lambda t: segments * (t @ turn.t()))
     for writer in _WRITERS:
         weights.change_each(f"{writer}.weight", lambda t: scale * (turn @ t))
         weights.change_each(f"{writer}.bias", lambda t: scale * (turn @ t))

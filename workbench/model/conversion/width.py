@@ -11,7 +11,7 @@ from torch import Tensor
 
 from workbench.model.config import ModelConfig
 from workbench.model.conversion.base import APPROXIMATE, EXACT, FRESH, State, Step, Weights, changed, option, with_options
-from workbench.model.conversion.embeddings import embedding_factor, scale_embedding
+from workbench.model.conversion.embeddings import keep_sums
 from workbench.model.conversion.norms import centre_stream, centring_obstacles
 
 _READERS = ("attention.q_proj", "attention.k_proj", "attention.v_proj", "mlp.gate_proj", "mlp.up_proj")
@@ -38,17 +38,14 @@ def width(state: State, new: ModelConfig) -> Iterator[Step]:
             wanted = new.norm.options.eps
         after = changed(after, norm=with_options(now.norm, eps=wanted))
     how = "The stream's new dimensions carry zeros until they are trained."
-    ratio = embedding_factor(now) / embedding_factor(after)
-    same, scaling = scale_embedding(now, ratio)
-    exact = ratio == 1.0 or same
+    _, exact, scaling = keep_sums(now, after)
     if not exact:
         how += " The tied head grows with the embedding, and no norm makes up for it."
 
     def surgery(weights: Weights) -> None:
         if now.norm.kind == "layernorm":
             centre_stream(weights, now)
-        if ratio != 1.0:
-            scaling(weights)
+        scaling(weights)
         _widen(weights, now, new.d_model)
 
     yield Step("d_model", EXACT if exact else APPROXIMATE, how, after, surgery)
