@@ -68,8 +68,9 @@ def measured(
     """Convert a copy of the model and let both predict a text. None when `control` stopped it. Raises `ConfigError` for an
     unusable architecture, `DataError` for a text that is too short, `ModelError` when there is no memory for the copy."""
     planned = plan(loaded.config, new)
-    ids = _sample_ids(tokenizer, text, loaded.config, new)
-    windows = [ids[at : at + WINDOW] for at in range(0, len(ids) - 1, WINDOW - 1)]
+    ids = _sample_ids(tokenizer, text, new)
+    size = min(WINDOW, loaded.config.max_positions, new.max_positions)
+    windows = [ids[at : at + size] for at in range(0, len(ids) - 1, size - 1)]  # the last token of one is the first of the next
     made = yield from _made(loaded, new, control, extra=len(windows))
     if made is None:
         return None
@@ -150,8 +151,8 @@ class _Compared:
     largest: float
 
 
-def _sample_ids(tokenizer: Tokenizer, text: str, old: ModelConfig, new: ModelConfig) -> list[int]:
-    ids = tokenizer.encode(text[: 16 * TOKENS])[: min(TOKENS, 4 * min(old.max_positions, new.max_positions))]
+def _sample_ids(tokenizer: Tokenizer, text: str, new: ModelConfig) -> list[int]:
+    ids = tokenizer.encode(text[: 16 * TOKENS])[:TOKENS]
     if (strange := max(ids, default=0)) >= new.vocab_size:
         raise DataError(f"The text holds token {strange}, and the new vocabulary ends at {new.vocab_size}.", hint="Choose another text.")
     if len(ids) < 2:
@@ -161,8 +162,8 @@ def _sample_ids(tokenizer: Tokenizer, text: str, old: ModelConfig, new: ModelCon
 
 @torch.inference_mode()
 def _compared(old: Transformer, new: Transformer, window: Sequence[int]) -> _Compared:
-    length = min(len(window), old.config.max_positions, new.config.max_positions)
-    ids = torch.tensor(window[:length], device=old.device)
+    length = len(window)
+    ids = torch.tensor(window, device=old.device)
     tokens = min(old.config.vocab_size, new.config.vocab_size)
     hidden = [model.hidden(ids[None])[0] for model in (old, new)]
     losses: list[list[Tensor]] = [[], []]

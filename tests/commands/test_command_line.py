@@ -236,3 +236,40 @@ def test_wrong_arguments_end_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(["generate"])
     assert end.value.code == 2
+
+
+def test_convert_plans_measures_and_writes(model: str, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["convert", model, "--set", "n_kv_heads=1", "--set", "tie_embeddings=false", "--plan", "--json"]) == 0
+    planned = lines(capsys)[-1]["plan"]
+    assert {c["field"]: c["verdict"] for c in planned["changes"]} == {"n_kv_heads": "approximate", "tie_embeddings": "exact"}
+    assert planned["verdict"] == "approximate"
+    assert main(["convert", model, "--set", "norm=layernorm", "--plan"]) == 0
+    assert "The gains stay" in capsys.readouterr().out
+    out = tmp_path / "out"
+    assert main(["convert", model, "--set", "tie_embeddings=false", "--measure", "--out", str(out), "--json"]) == 0
+    done = lines(capsys)[-1]
+    assert done["max_abs_logit_difference"] < 1e-5
+    assert done["report"]["verdict"] == "exact"
+    assert abs(done["measure"]["difference"]) < 1e-5
+    assert main(["inspect", str(out), "--json"]) == 0
+    assert lines(capsys)[-1]["config"]["tie_embeddings"] is False
+
+
+def test_convert_says_what_it_lacks(model: str, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["convert", model, "--out", str(tmp_path / "x")]) == 2
+    assert "Nothing is to be changed" in capsys.readouterr().err
+    assert main(["convert", model, "--set", "n_kv_heads=1"]) == 2
+    assert "--out DIR" in capsys.readouterr().err
+    assert main(["convert", model, "--set", "n_kv_heads=7", "--plan"]) == 2
+    assert "cannot share" in capsys.readouterr().err
+
+
+def test_finetune_all_weights(model: str, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = tmp_path / "data.jsonl"
+    row = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "zzzz"}]}
+    data.write_text("\n".join([json.dumps(row)] * 8))
+    numbers = ["--max-steps", "2", "--learning-rate", "0.0001", "--dtype", "float32"]
+    assert main(["finetune", model, str(data), "--out", str(tmp_path / "run"), "--full", *numbers, "--json"]) == 0
+    done = lines(capsys)[-1]
+    assert (done["adapter"], done["model"]) == (None, str(tmp_path / "run" / "model"))
+    assert main(["generate", str(tmp_path / "run"), "--prompt", "q", "--max-new-tokens", "2", "--json"]) == 0
