@@ -42,9 +42,14 @@ class AppBus(QObject):
     show_panel = Signal(object)
     """Name of a panel that should come to the front."""
     build_requested = Signal(object)
-    """ModelConfig that a person wants to train from scratch; the page that builds models takes it over and comes to the front."""
+    """ModelConfig, or a preset's name, that a person wants to train from scratch; the page that builds models takes it over and
+    comes to the front."""
     compare_requested = Signal(object)
-    """tuple[tuple[str, ModelConfig], ...]: named architectures to be laid side by side."""
+    """tuple[str, ...]: architectures to be laid side by side: "draft", "loaded", or names of presets."""
+    draft_changed = Signal(object)
+    """(name, ModelConfig) of what the Model panel shows now, as often as it shows another."""
+    edit_requested = Signal(object)
+    """(name, ModelConfig) that a person wants as the Model panel's draft."""
     heal_requested = Signal(object)
     """str: why the loaded model needs a fine-tune (what was converted); the Fine-tune panel sets itself up for it and comes up."""
 

@@ -28,10 +28,10 @@ class ActionBar(QWidget):
         self._problem = self._whole = ""
         self._can_build = False
         self.verdict = Note()
-        self.apply_button = Button("Apply to the model", "", primary=True)
+        self.apply_button = Button("Apply", "", primary=True)
         self.measure_button = Button("Measure", "Convert a copy and compare the loss on a sample text.")
-        self.heal_button = Button("Heal with a fine-tune…", "Train the converted model a little, so that it finds its way back.")
-        self.undo_button = Button("Undo the conversion", "Bring back the model as it was.")
+        self.heal_button = Button("Heal…", "Heal with a fine-tune: train the converted model a little, so that it finds its way back.")
+        self.undo_button = Button("Undo", "Undo the conversion: bring back the model as it was before it.")
         self.build_button = Button("Train from scratch…", "")
         for button, icon, role in (
             (self.apply_button, "check", "on_accent"),
@@ -87,7 +87,6 @@ class ActionBar(QWidget):
         )  # fmt: skip
         self.heal_button.setVisible(converted and not changed and conversion.report.verdict != "exact")
         self.undo_button.setVisible(conversion.can_undo and not conversion.busy)
-        self.undo_button.set_words("Undo the conversion" if not changed else "Undo the last conversion", "Bring back the model as it was.")
         self.build_button.setVisible(self._can_build and not blocked)  # one button says what is wrong
         self.build_button.setEnabled(not self._problem)
         self._words()
@@ -106,5 +105,5 @@ class ActionBar(QWidget):
                 button.set_words(self._problem, self._whole)
             return
         tip = "Convert the loaded model to these settings; what can be kept is kept, and it can be undone."
-        self.apply_button.set_words("Converting…" if self._conversion.busy else "Apply to the model", tip)
+        self.apply_button.set_words("Converting…" if self._conversion.busy else "Apply", tip)
         self.build_button.set_words("Train from scratch…", "Hand these settings to the page that builds and trains new models.")

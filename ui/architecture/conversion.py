@@ -44,6 +44,7 @@ class Conversion(QObject):
         self._pending: Any = None
         self._soon = QTimer(self, singleShot=True, interval=MEASURE_AFTER_MS)
         self._soon.timeout.connect(self.measure)
+        services.bus.job_finished.connect(self._on_job_finished)
 
     # ---- what is known -------------------------------------------------------------------------------------------
 
@@ -169,6 +170,13 @@ class Conversion(QObject):
         elif self._to_be_measured():
             self._soon.start()  # the draft moved on while the old one was measured
         self.changed.emit()
+
+    @Slot(object)
+    def _on_job_finished(self, _job: Job) -> None:
+        """What had to wait for other work may be measured now."""
+        if self._job is None and not self.busy and not self._soon.isActive() and self._to_be_measured():
+            self._soon.start()
+            self.changed.emit()
 
     # ---- the model -----------------------------------------------------------------------------------------------
 

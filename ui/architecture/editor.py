@@ -38,6 +38,8 @@ DIAGRAM_SHARE: Final = (11, 10)
 ROOM_FOR_BOTH: Final = 300
 """Pixels of height from which diagram and settings are seen at once."""
 BUILD_PANEL: Final = "build"
+DRAFT, LOADED = "draft", "loaded"
+"""What the page of comparisons calls what is shown here, and the model in use."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ class ArchitectureEditor(QWidget):
         self.view.changed.connect(self._on_view)
         self.conversion.changed.connect(self._show_verdicts)
         self.actions_bar.build_wanted.connect(self.build)
+        self._services.bus.edit_requested.connect(self.edit)
 
     # ---- layout --------------------------------------------------------------------------------------------------
 
@@ -200,10 +203,15 @@ class ArchitectureEditor(QWidget):
 
     def side_by_side(self) -> None:
         """Ask for the page that lays the draft beside what it is compared with."""
-        columns = [(self._draft_name(), self.shown.config)]
-        if self.shown.config != self.reference.config:
-            columns.append((self.reference.name, self.reference.config))
-        self._services.bus.compare_requested.emit(tuple(columns))
+        name = next((n for n, p in PRESETS.items() if p.config == self.reference.config), LOADED if self.loaded else "")
+        self._services.bus.compare_requested.emit((DRAFT, name) if name else (DRAFT,))
+
+    @Slot(object)
+    def edit(self, named: tuple[str, ModelConfig]) -> None:
+        """Take over an architecture from elsewhere."""
+        name, config = named
+        self._show(Priced.of(name, config))
+        self._services.bus.show_panel.emit("architecture")
 
     @Slot()
     def build(self) -> None:
@@ -296,6 +304,7 @@ class ArchitectureEditor(QWidget):
         else:  # it stood under an option of a kind that is no longer chosen
             self.card.leave()
         self._show_title()
+        self._services.bus.draft_changed.emit((self._draft_name(), self.shown.config))
 
     @Slot()
     def _show_verdicts(self) -> None:

@@ -16,7 +16,7 @@ HUE: Final = {"embedding": 0, "head": 0, "attention": 1, "mlp": 2, "norm": 3, "p
 """Which of the theme's plot colours a role is drawn in; the titles say the same in words."""
 _LEAST_SQUARE, _MOST_SQUARE = 3.0, 9.0
 _LEAST_OF_DETAIL: Final = 0.7
-"""A detail that would lose more than the rest is left out: half a figure says nothing."""
+"""Words that would lose more than the rest are left out; figures are whole or not there."""
 
 
 def blend(one: str, other: str, share: float) -> QColor:
@@ -88,7 +88,8 @@ class Artist:
         p.drawText(room, int(align), title)
         left = metrics.horizontalAdvance(title) + 8
         small = QFontMetricsF(self._small)
-        if part.detail and room.width() - left >= _LEAST_OF_DETAIL * small.horizontalAdvance(part.detail):
+        least = 1.0 if any(c.isdigit() for c in part.detail) else _LEAST_OF_DETAIL
+        if part.detail and room.width() - left >= least * small.horizontalAdvance(part.detail):
             p.setFont(self._small)
             p.setPen(QColor(self._c.muted))
             detail = small.elidedText(part.detail, Qt.TextElideMode.ElideRight, room.width() - left)

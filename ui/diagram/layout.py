@@ -26,6 +26,9 @@ SHAPE: Final = 26.0
 """Width of the MLP's shape."""
 BOLD: Final = 1.12
 """How much wider a title is than plain text."""
+LEAST_WIDTH: Final = 210.0
+"""A narrower picture is drawn smaller, so that its words still fit."""
+LEAST_SCALE: Final = 0.5
 GAPS: Final = (14.0, 10.0, 8.0, 6.0, 4.0)
 
 
@@ -161,11 +164,12 @@ def lay_out(spec: Spec, width: float, line: float, advance: Callable[[str], floa
 
 def best_fit(spec: Spec, width: float, height: float, line: float, advance: Callable[[str], float]) -> tuple[Picture, float]:
     """The airiest layout that fits, and the scale it is to be drawn at (1 unless even the tightest is too high)."""
+    most = min(1.0, max(LEAST_SCALE, width / LEAST_WIDTH))
     for gap in GAPS:
-        picture = lay_out(spec, width, line, advance, gap)
-        if picture.height <= height:
-            return picture, 1.0
-    scale = max(0.5, height / picture.height)
+        picture = lay_out(spec, width / most, line, advance, gap)
+        if picture.height * most <= height:
+            return picture, most
+    scale = max(LEAST_SCALE, min(most, height / picture.height))
     return lay_out(spec, width / scale, line, advance, GAPS[-1]), scale
 
 

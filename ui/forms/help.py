@@ -19,7 +19,7 @@ def plain_value(info: FieldInfo, value: Any) -> str:
         return value.entry.label
     if isinstance(value, bool):
         return "on" if value else "off"
-    if isinstance(value, float):
+    if isinstance(value, (int, float)):
         return grouped(value)
     if isinstance(value, tuple):
         return ", ".join(map(repr, value)) or "none"

@@ -18,7 +18,7 @@ def typed(value: float) -> str:
 
 def grouped(value: float) -> str:
     """For reading: 1,048,576 and 0.05 and 2e-4."""
-    return f"{int(value):,}" if float(value).is_integer() and abs(value) < 1e15 else typed(float(value))
+    return f"{int(value):,}" if float(value).is_integer() and abs(value) < 1e15 else typed(float(f"{value:.6g}"))
 
 
 def untyped(text: str, whole: bool) -> str:
