@@ -222,14 +222,14 @@ def test_chat_with_it(panel: FinetunePanel, session: FakeSession, services: Serv
 def test_strength_acts_on_the_next_message(panel: FinetunePanel, session: FakeSession, services: Services, qtbot: QtBot) -> None:
     services.bus.use_adapter.emit(Path("runs/r1/adapter"))
     qtbot.waitUntil(lambda: panel.adapter.isVisible(), timeout=WAIT)
-    slider = panel.adapter.slider
+    slider = panel.adapter.strength_slider.slider
     assert panel.adapter.strength == 1.0
     qtbot.keyClick(slider, Qt.Key.Key_Right)
     assert session.adapter is not None
     assert session.adapter.strength == pytest.approx(1.05)
     qtbot.keyClick(slider, Qt.Key.Key_End)
     assert session.adapter.strength == 1.5
-    assert panel.adapter.value.text() == "1.50 ×"
+    assert panel.adapter.strength_slider.reading.text() == "1.50 ×"
     qtbot.keyClick(slider, Qt.Key.Key_Home)
     assert session.adapter.strength == 0.0
     qtbot.waitUntil(lambda: services.jobs.running("chat") is None, timeout=WAIT)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from PySide6.QtCore import Qt, Signal, Slot
-from PySide6.QtGui import QFont, QGuiApplication
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPlainTextEdit, QProgressBar, QVBoxLayout, QWidget
+from PySide6.QtCore import Signal, Slot
+from PySide6.QtGui import QFont
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QProgressBar, QVBoxLayout, QWidget
 
-from ui import icons
 from ui.chat.bits import WrappingLabel
 from ui.jobs.worker import JobFailure
 from ui.services import Services
-from ui.theme import LARGE, MEDIUM, SMALL, Theme, monospace
+from ui.theme import LARGE, MEDIUM, SMALL, Theme
 from ui.widgets.button import Button
+from ui.widgets.message import Message
 from workbench.core.format import bytes_text, duration_text
 
 EXAMPLES: Final = (
@@ -21,8 +21,9 @@ EXAMPLES: Final = (
     "Explain in three sentences what a language model does.",
     "Write a Python function that reverses a list.",
 )
-DETAILS_LINES: Final = 8
 CARD_WIDTH: Final = 460
+TINY: Final = "tiny-llama"
+"""The preset that the first run builds."""
 
 
 class EmptyCard(QFrame):
@@ -40,7 +41,9 @@ class EmptyCard(QFrame):
         self.words = WrappingLabel(muted=True)
         self.fetch_button = Button("Get the starter model", "Download it once, then load it.", primary=True)
         self.open_button = Button("Open a model folder or GGUF…", "Choose a model that is on this computer.")
+        self.build_button = Button("Build a tiny model from scratch", "Train one on text that is here already: first words within minutes.")
         self.stop_button = Button("Stop", "Stop the download or the loading.")
+        self.build_button.clicked.connect(self._build_tiny)
         self.fetch_button.clicked.connect(self._fetch)
         self.open_button.clicked.connect(self._open)
         self.stop_button.clicked.connect(self._cancel)
@@ -67,6 +70,7 @@ class EmptyCard(QFrame):
         buttons.setSpacing(MEDIUM)
         buttons.addWidget(self.fetch_button)
         buttons.addWidget(self.open_button)
+        buttons.addWidget(self.build_button)
         layout.addWidget(self._get)
         self._going = QWidget()
         going = QVBoxLayout(self._going)
@@ -141,6 +145,10 @@ class EmptyCard(QFrame):
         self._services.actions["model.open"].trigger()
 
     @Slot()
+    def _build_tiny(self) -> None:
+        self._services.bus.build_requested.emit(TINY)
+
+    @Slot()
     def _cancel(self) -> None:
         self._services.actions["model.cancel"].trigger()
 
@@ -154,77 +162,17 @@ class EmptyCard(QFrame):
         self.setStyleSheet(f"#emptyCard {{ background: {c.window}; border: 1px solid {c.border}; border-radius: 8px; }}")
 
 
-class ErrorCard(QFrame):
+class ErrorCard(Message):
     """Why there is no reply, what to do, and the long story for those who ask."""
 
     retry_wanted = Signal()
 
     def __init__(self, theme: Theme) -> None:
-        super().__init__()
-        self.setObjectName("errorCard")
-        self._theme = theme
-        self._icon = QLabel()
-        self.text = WrappingLabel()
-        self.hint = WrappingLabel(muted=True)
+        super().__init__(theme)
         self.retry_button = Button("Try again", "Answer the last message again.")
-        self.details_button = Button("Details", "Show or hide the long story.")
-        self.details_button.setCheckable(True)
-        self.copy_button = Button("Copy", "Put the error and its details on the clipboard.")
-        self.details = QPlainTextEdit(readOnly=True, tabChangesFocus=True, lineWrapMode=QPlainTextEdit.LineWrapMode.NoWrap)
-        self.details.setAccessibleName("Details of the error")
         self.retry_button.clicked.connect(self.retry_wanted)
-        self.details_button.toggled.connect(self._show_details)
-        self.copy_button.clicked.connect(self._copy)
-        self._build()
-        theme.changed.connect(self._tint)
-        self._tint()
-
-    def _build(self) -> None:
-        words = QVBoxLayout(spacing=2)
-        words.addWidget(self.text)
-        words.addWidget(self.hint)
-        line = QHBoxLayout(spacing=MEDIUM)
-        line.addWidget(self._icon, 0, Qt.AlignmentFlag.AlignTop)
-        line.addLayout(words, 1)
-        buttons = QHBoxLayout(spacing=MEDIUM)
-        buttons.addStretch(1)
-        for button in (self.copy_button, self.details_button, self.retry_button):
-            buttons.addWidget(button)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(MEDIUM + SMALL, MEDIUM, MEDIUM + SMALL, MEDIUM)
-        layout.setSpacing(MEDIUM)
-        layout.addLayout(line)
-        layout.addLayout(buttons)
-        layout.addWidget(self.details)
+        self.buttons.addWidget(self.retry_button)
 
     def show_failure(self, failure: JobFailure) -> None:
         """Say why."""
-        self.text.setText(failure.message)
-        self.hint.setText(failure.hint)
-        self.hint.setVisible(bool(failure.hint))
-        self.details.setPlainText(failure.details)
-        self.details_button.setVisible(bool(failure.details))
-        self.details_button.setChecked(False)
-        self.details.hide()
-        self.setAccessibleName(f"Error: {failure.message} {failure.hint}".strip())
-
-    @Slot(bool)
-    def _show_details(self, shown: bool) -> None:
-        self.details.setFont(monospace(self.font()))
-        self.details.setFixedHeight(self.details.fontMetrics().lineSpacing() * DETAILS_LINES)
-        self.details.setVisible(shown)
-
-    @Slot()
-    def _copy(self) -> None:
-        parts = (self.text.text(), self.hint.text(), self.details.toPlainText())
-        QGuiApplication.clipboard().setText("\n".join(filter(None, parts)))
-
-    @Slot()
-    def _tint(self) -> None:
-        c = self._theme.colours
-        self._icon.setPixmap(icons.icon("error", c, "error").pixmap(16, 16))
-        self._icon.setAccessibleName("Error")
-        self.setStyleSheet(
-            f"#errorCard {{ background: {c.error_surface}; border: 1px solid {c.border}; border-left: 3px solid {c.error};"
-            " border-radius: 4px; }"
-        )
+        self.say("error", "", failure.message, failure.hint, failure.details)

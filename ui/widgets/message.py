@@ -21,7 +21,8 @@ DETAILS_LINES: Final = 8
 
 
 class Message(QFrame):
-    """What happened, what to do, and the long story on demand, in the panel itself; `line` takes a further button at its right."""
+    """What happened, what to do, and the long story on demand, in the panel itself. `line` takes a further button at its right,
+    `buttons` one below."""
 
     def __init__(self, theme: Theme) -> None:
         super().__init__()
@@ -58,7 +59,8 @@ class Message(QFrame):
         layout.setContentsMargins(MEDIUM + 2, MEDIUM, MEDIUM, MEDIUM)
         layout.setSpacing(SMALL + 2)
         layout.addLayout(line)
-        layout.addLayout(line_of(1, self.copy_button, self.details_button))
+        self.buttons = line_of(1, self.copy_button, self.details_button)
+        layout.addLayout(self.buttons)
         layout.addWidget(self.details)
 
     def say(self, level: Level, title: str, text: str = "", hint: str = "", details: str = "") -> None:

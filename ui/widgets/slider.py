@@ -20,24 +20,41 @@ class _Quiet(QSlider):
 
 
 class ValueSlider(QWidget):
-    """A number from `low` to `high` in steps, with its value beside it. `changed` comes only from a person's hand."""
+    """A number from `low` to `high` in steps, with its value (and `unit`) beside it; `ticks` apart there are marks, and a page
+    is half of that. `changed` comes only from a person's hand."""
 
     changed = Signal(float)
 
-    def __init__(self, name: str, low: float, high: float, step: float, value: float, tooltip: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        low: float,
+        high: float,
+        step: float,
+        value: float,
+        tooltip: str = "",
+        *,
+        unit: str = "",
+        ticks: float | None = None,
+    ) -> None:
         super().__init__()
         self._step = step
+        self._unit = f" {unit}" if unit else ""
         self._digits = max(0, len(f"{step:g}".partition(".")[2]))
         self.slider = _Quiet(Qt.Orientation.Horizontal)
         self.slider.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.slider.setRange(round(low / step), round(high / step))
         self.slider.setPageStep(max(1, (self.slider.maximum() - self.slider.minimum()) // 10))
+        if ticks is not None:
+            self.slider.setTickInterval(round(ticks / step))
+            self.slider.setTickPosition(QSlider.TickPosition.TicksBelow)
+            self.slider.setPageStep(max(1, round(ticks / step / 2)))
         self.slider.setAccessibleName(name)
         self.slider.setAccessibleDescription(tooltip)
         self.slider.setMinimumWidth(60)
         self.reading = QLabel()
         self.reading.setFont(tabular(self.reading.font()))
-        widest = max((f"{v:.{self._digits}f}" for v in (low, high)), key=len)
+        widest = max((self._words(v) for v in (low, high)), key=len)
         self.reading.setMinimumWidth(self.reading.fontMetrics().horizontalAdvance(widest) + 2)
         self.reading.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self.setToolTip(tooltip)
@@ -50,6 +67,9 @@ class ValueSlider(QWidget):
         self.slider.valueChanged.connect(self._moved)
         self.set_value(value)
 
+    def _words(self, value: float) -> str:
+        return f"{value:.{self._digits}f}{self._unit}"
+
     @property
     def value(self) -> float:
         return round(self.slider.value() * self._step, 10)
@@ -58,9 +78,9 @@ class ValueSlider(QWidget):
         """Move without a signal."""
         with QSignalBlocker(self.slider):
             self.slider.setValue(round(value / self._step))
-        self.reading.setText(f"{self.value:.{self._digits}f}")
+        self.reading.setText(self._words(self.value))
 
     @Slot(int)
     def _moved(self, _value: int) -> None:
-        self.reading.setText(f"{self.value:.{self._digits}f}")
+        self.reading.setText(self._words(self.value))
         self.changed.emit(self.value)
