@@ -65,6 +65,8 @@ STANDARD: Final = (
                idle="The model panel is not open."),
     ActionInfo("run.start", "&Start run", "Start fine-tuning with the settings shown.", "Run", 0, ("Ctrl+R",), "play",
                idle="The fine-tune panel is not open."),
+    ActionInfo("build.start", "Start &building", "Train a model from scratch with the settings of the Build page.", "Run", 0, ("Ctrl+B",),
+               "play", idle="The Build page is not open."),
     ActionInfo("run.pause", "&Pause or resume", "Hold the run and free the machine, or go on with it.", "Run", 0,
                ("Ctrl+Shift+R",), "pause"),
     ActionInfo("run.stop", "S&top and save", "End the running work at its next step and keep what it has.", "Run", 0, ("Ctrl+.",), "stop"),

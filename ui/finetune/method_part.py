@@ -16,6 +16,8 @@ from ui.forms.form import ConfigForm
 from ui.forms.help import field_html
 from ui.forms.row import FieldRow
 from ui.theme import SMALL
+from ui.training.look_inside import FIELD as LOOK
+from ui.training.look_inside import LookInside
 from ui.widgets.section import CollapsibleSection
 from ui.widgets.text import Muted, decimal, together, wrapping
 from ui.widgets.tones import colours_of
@@ -64,6 +66,8 @@ def length_words(train: TrainConfig, sequences: int, held_out: float) -> str:
     batch = train.effective_batch
     each = f"{batch} sequence{'s' if batch != 1 else ''} per step"
     training = max(1, round(sequences * (1 - held_out)))
+    if train.max_minutes is not None:
+        return f"As many steps as fit into {train.max_minutes:g} min, {each}."
     if train.max_steps is None:
         steps = f", about {max(1, round(train.num_train_epochs * training / batch)):,} steps" if sequences else ""
         return f"{decimal(train.num_train_epochs).removesuffix('.0')} passes over the data{steps}, {each}."
@@ -105,7 +109,9 @@ class MethodPart(QWidget):
         self.run = ConfigForm(TrainConfig, train, compact=True, exclude={i.name for i in describe(TrainConfig)} - set(RUN_FIELDS))
         self.length = Muted()
         self.more_adapter = _headed(LoraConfig, lora, {*ADAPTER_FIELDS, TARGETS_FIELD})
-        self.more_run = _headed(TrainConfig, train, set(RUN_FIELDS))
+        self.look = LookInside(train.probe_every)
+        self.look.changed.connect(self._on_edited)
+        self.more_run = _headed(TrainConfig, train, {*RUN_FIELDS, LOOK})
         self.more_data = _headed(DataConfig, data, {"sources"})
         self.advanced = CollapsibleSection("More settings", expanded=False, quiet=True)
         self.forms = (self.adapter, self.run, self.more_adapter, self.more_run, self.more_data)
@@ -123,7 +129,7 @@ class MethodPart(QWidget):
         for label in indented:
             label.setIndent(0)
             label.setContentsMargins(12, 0, 0, 0)  # where the labels of the forms begin, behind their marks
-        for widget in (self.adapter, self.scale, self.note, self.targets, self.counts, self.run, self.length, self.advanced):
+        for widget in (self.adapter, self.scale, self.note, self.targets, self.counts, self.run, self.length, self.look, self.advanced):
             layout.addWidget(widget)
         for part in (self.more_data, self.more_adapter, self.more_run):
             self.advanced.body_layout.addWidget(part)
@@ -140,7 +146,8 @@ class MethodPart(QWidget):
     @property
     def train(self) -> TrainConfig:
         """The run as shown."""
-        return replace(self.run.value, **{n: getattr(self.more_run.value, n) for n in self.more_run.rows})
+        shown = {n: getattr(self.more_run.value, n) for n in self.more_run.rows}
+        return replace(self.run.value, **shown, probe_every=self.look.value)
 
     def data(self, sources: tuple[str, ...]) -> DataConfig:
         """How `sources` are to be read."""
@@ -150,7 +157,8 @@ class MethodPart(QWidget):
     def problems(self) -> list[Problem]:
         """What is wrong with any field; empty when all are usable."""
         found = [p for form in self.forms for p in form.problems]
-        return [*found, Problem(TARGETS_FIELD, self.layer_problem)] if self.layer_problem else found
+        found += [Problem(TARGETS_FIELD, self.layer_problem)] if self.layer_problem else []
+        return [*found, Problem(LOOK, self.look.problem)] if self.look.problem else found
 
     def set_priced(self, priced: Priced | None, sequences: int) -> None:
         """What the loaded model is made of, and how many sequences the data have (0: not known)."""
@@ -160,7 +168,7 @@ class MethodPart(QWidget):
 
     def set_locked(self, locked: bool) -> None:
         """Nothing can be changed while a run uses it."""
-        for widget in (*self.forms, self.targets):
+        for widget in (*self.forms, self.targets, self.look):
             widget.setEnabled(not locked)
 
     def changeEvent(self, event: QEvent) -> None:

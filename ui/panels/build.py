@@ -138,10 +138,7 @@ class BuildPanel(QWidget):
         bus.job_started.connect(self.refresh)
         bus.job_finished.connect(self.refresh)
         bus.model_changed.connect(self._on_model)
-        services.actions.add(
-            "build.start", "Start &building", self._start_by_key, tooltip="Train a model from scratch with the settings of the Build page.",
-            menu="Run", group=0, shortcut="Ctrl+B", icon="play",
-        )  # fmt: skip
+        services.actions.bind("build.start", self._start_by_key)
         self.start_button.clicked.connect(self.start)
         self.pages.chosen.connect(self.show_page)
         self.result.use_wanted.connect(self._use)

@@ -23,6 +23,7 @@ from ui.theme import LARGE, MEDIUM, SMALL
 from ui.training.run_card import RunCard
 from ui.training.step import StepSection
 from ui.widgets.button import Button
+from ui.widgets.message import Message
 from ui.widgets.text import Muted
 from workbench.core.control import Control
 from workbench.core.errors import WorkbenchError
@@ -66,6 +67,9 @@ class FinetunePanel(QWidget):
         self._waiting = [Muted(_WAITING), Muted(_WAITING)]
         for step, words in zip((self.data_step, self.method_step), self._waiting, strict=True):
             step.body_layout.addWidget(words)
+        self.heal = Message(services.theme)
+        """Why the model needs a fine-tune, when it was converted; until a run has been made, or another model is loaded."""
+        self.heal.hide()
         keys = services.actions
         self.adapter = AdapterBar(services.theme)
         self.run_card = RunCard(services.theme, keys["run.pause"].keys, keys["run.stop"].keys)
@@ -86,6 +90,7 @@ class FinetunePanel(QWidget):
         parts = QVBoxLayout(content)
         parts.setContentsMargins(LARGE - SMALL, LARGE - SMALL, LARGE - SMALL, LARGE)
         parts.setSpacing(LARGE + SMALL)
+        parts.addWidget(self.heal)
         for step in (self.model_step, self.data_step, self.method_step):
             parts.addWidget(step)
         parts.addStretch(1)
@@ -119,6 +124,7 @@ class FinetunePanel(QWidget):
         bus.engine_failed.connect(self._on_engine_failed)
         bus.model_changed.connect(self._on_model)
         bus.use_adapter.connect(self.use_adapter)
+        bus.heal_requested.connect(self._on_heal)
         bus.adapter_changed.connect(self._on_adapter)
         bus.job_started.connect(self.refresh)
         bus.job_finished.connect(self.refresh)
@@ -215,7 +221,16 @@ class FinetunePanel(QWidget):
             icons.bind(self.start_button, "play", self._services.theme, "on_accent" if primary else "text")
 
     @Slot(object)
+    def _on_heal(self, reason: str) -> None:
+        """A converted model should be trained: say why, and come to the front, ready to start."""
+        self.heal.say("info", "Heal the converted model", str(reason), "Choose text like that it was trained on, then start.")
+        self.heal.show()
+        self.scroll.verticalScrollBar().setValue(0)
+        self._services.bus.show_panel.emit("finetune")
+
+    @Slot(object)
     def _on_model(self, summary: object) -> None:
+        self.heal.hide()
         if self._setup is not None:
             self._setup.set_model(summary)
         if self._services.session is not None and self._services.session.adapter is None and self.adapter.isVisibleTo(self):
@@ -254,6 +269,7 @@ class FinetunePanel(QWidget):
         self.run_card.track.follow(events)
 
     def _on_done(self, result: Any) -> None:
+        self.heal.hide()
         job = self.run_card.job
         self.result.show_result(result, self.run_card.track, job.elapsed if job is not None else 0.0)
 

@@ -292,7 +292,7 @@ class BlockPlot(QWidget):
         if levels[0] == levels[1]:
             levels = (levels[0] - 0.5, levels[1] + 0.5)
         # axisOrder of pyqtgraph is (x, y): [columns, blocks] as it is.
-        self._image.setImage(np.nan_to_num(drawn, nan=levels[0]), levels=levels, autoLevels=False)
+        self._image.setImage(np.nan_to_num(drawn, nan=levels[0]).clip(*levels), levels=levels, autoLevels=False)
         self._image.setRect(QRectF(low, -0.5, high - low, profiles.blocks))
         self.map.setXRange(low, high, padding=0)
         self.map.setYRange(-0.5, profiles.blocks - 0.5, padding=0)

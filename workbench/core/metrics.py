@@ -143,7 +143,7 @@ LOSS_A = metric(MetricInfo("loss_a", "A", "nats/token", "pair", "Training loss o
 LOSS_B = metric(MetricInfo("loss_b", "B", "nats/token", "pair", "Training loss of run B.", better="lower", smooth=True))
 LOSS_DIFFERENCE = metric(
     MetricInfo(
-        "loss_difference", "B − A", "nats/token", "pair",
+        "loss_difference", "B − A", "nats/token", "pair_difference",
         "Loss of B minus loss of A at the same step, on the same batch: below 0, B is ahead.", smooth=True,
     )
 )  # fmt: skip
