@@ -61,9 +61,7 @@ def test_equals_a_computation_by_hand(make_model: Make, adapted: bool, accumulat
         for name, parameter in twin.named_parameters():
             parameter.requires_grad_(".adapters." in name)
     wanted = by_hand(twin, data)
-    config = settings(
-        per_device_train_batch_size=4 // accumulate, gradient_accumulation_steps=accumulate, gradient_checkpointing=recompute
-    )
+    config = settings(per_device_train_batch_size=4 // accumulate, gradient_accumulation_steps=accumulate, gradient_checkpointing=recompute)
     events, _ = drain(train(model, data, config, adapter="default" if adapted else None))
     (probe,) = [e for e in events if isinstance(e, ProbeEvent)]
     for name, values in wanted.items():
