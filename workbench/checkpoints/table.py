@@ -194,8 +194,11 @@ def _joined(name: str, take: Take, config: ModelConfig, parts: Sequence[Tensor])
     shape: tuple[int, ...] = (rows, *parts[0].shape[1:])
 
     def make() -> Tensor:
+        orders = take.rows(config, [part.shape[0] for part in parts])
+        if len(orders) == 1 and orders[0] is None:  # stored as it is: no copy of the embedding, the largest of all
+            return parts[0].to("cpu").t() if take.transposed else parts[0].to("cpu")
         whole = torch.empty(shape, dtype=parts[0].dtype)
-        for part, order in zip(parts, take.rows(config, [part.shape[0] for part in parts]), strict=True):
+        for part, order in zip(parts, orders, strict=True):
             whole[slice(None) if order is None else torch.from_numpy(order)] = part.to("cpu")
         return whole.t() if take.transposed else whole
 
