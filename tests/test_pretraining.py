@@ -161,10 +161,10 @@ def test_a_bidirectional_model_fills_in_masked_tokens(session: Session, make: Ma
     assert loaded.config.vocab_size == 260
     assert loaded.tokenizer is not None
     assert loaded.tokenizer.special["[MASK]"] == 259
+    save_checkpoint(build_model(ModelConfig(**SIZES)), ByteTokenizer(), None, tmp_path / "bytes")
+    other = replace(make(model=blind, tokenizer=TokenizerConfig(kind="existing", path=str(tmp_path / "bytes"))), out=tmp_path / "other")
     with pytest.raises(ConfigError, match="no mask token"):
-        save_checkpoint(build_model(ModelConfig(**SIZES)), ByteTokenizer(), None, tmp_path / "bytes")
-        asked = TokenizerConfig(kind="existing", path=str(tmp_path / "bytes"))
-        drain(session.pretrain(replace(make(model=blind, tokenizer=asked), out=tmp_path / "other")))
+        drain(session.pretrain(other))
 
 
 @pytest.mark.parametrize("tokenizer", [TokenizerConfig(kind="bytes"), TokenizerConfig(kind="bpe", vocab_size=300)], ids=lambda t: t.kind)

@@ -34,7 +34,7 @@ def by_hand(model: Transformer, data: Dataset) -> dict[str, list[float]]:
         kept = torch.from_numpy(trained[1:])
         read = torch.from_numpy(ids[: max(data.lengths) - 1].astype("int64"))[None]
         streams: list[torch.Tensor] = []
-        handles = [b.register_forward_hook(lambda _m, _i, out: streams.append(out)) for b in model.blocks]
+        handles = [b.register_forward_hook(lambda _m, _i, out, to=streams: to.append(out)) for b in model.blocks]
         logits = model(read)[0, : len(ids) - 1].log_softmax(-1)
         for handle in handles:
             handle.remove()

@@ -66,6 +66,9 @@ def prepared(
     length = min(request.train.max_length, context)
     if length < request.train.max_length:
         yield Notice(message=f"The model's context is {length} tokens, so it trains on {length} at once, not {request.train.max_length}.")
+    elif length < request.model.max_positions:
+        beyond = f"The model is made for {request.model.max_positions} tokens and trains on {length} at once"
+        yield Notice(message=f"{beyond}; texts longer than that will be new to it.")
     template = chat_template(CHATML, tokenizer)
     corpus = yield from windows(
         documents, tokenizer, template, length=length, lookahead=objective.lookahead, fraction=request.data.validation_fraction,
