@@ -240,3 +240,32 @@ def test_it_closes_when_the_model_goes(page: ExportWindow, qtbot: QtBot, session
     session.model = None
     with qtbot.waitSignal(page.destroyed):
         services.bus.model_changed.emit(None)
+
+
+def test_the_real_engine_behind_the_window(qtbot: QtBot, services: Services, tmp_path: Path) -> None:
+    """A tiny model, loaded and exported for good: the window asks of the session what the session offers."""
+    from workbench.checkpoints import load_checkpoint, save_checkpoint
+    from workbench.model import ModelConfig, build_model
+    from workbench.session import Session
+    from workbench.tokenizers import ByteTokenizer
+
+    model = build_model(ModelConfig(vocab_size=259, n_layers=1, d_model=32, n_heads=4, d_ff=64, max_positions=32), seed=1)
+    save_checkpoint(model, ByteTokenizer(), None, tmp_path / "tiny")
+    session = Session(tmp_path / "home", device="cpu", dtype="float32", threads=1)
+    list(session.load(tmp_path / "tiny"))
+    main = QWidget()
+    qtbot.addWidget(main)
+    command = ExportCommand(main, services)
+    services.session = session
+    services.bus.model_changed.emit(session.model)
+    services.actions["model.export"].trigger()
+    page = command.page
+    assert page is not None
+    edit(page, type="q8_0")
+    page.choose(str(tmp_path / "m.gguf"))
+    qtbot.mouseClick(page.start_button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: not page.message.isHidden(), timeout=20_000)
+    assert page.message.title.text().startswith("Exported ")
+    assert "largest difference of a logit 0.00" in page.message.text.text()
+    assert isinstance(load_checkpoint(tmp_path / "m.gguf").tokenizer, ByteTokenizer)
+    qtbot.waitUntil(page.start_button.isEnabled)
