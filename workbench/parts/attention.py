@@ -59,7 +59,7 @@ class Attention(Joined):
         elif torch.is_grad_enabled() or self.q_norm is not None:
             # Split before the heads are moved: the gradients of the parts are then laid side by side in one copy.
             turned, kept = self.q_proj.out_features, self.v_proj.out_features
-            q, k, v = self._heads(list(torch.split(joint, (turned, kept, kept), -1)), frame, position)
+            q, k, v = self._heads(list(torch.split(joint, [turned, kept, kept], -1)), frame, position)
         else:
             heads = joint.view(batch, tokens, -1, self.head_width).transpose(1, 2)
             turning = heads.shape[1] - self.kv_heads
