@@ -15,6 +15,7 @@ from pytestqt.qtbot import QtBot
 
 from tests.ui.build_fakes import click, set_train
 from ui.app import Launch, Program
+from ui.export import ExportWindow
 from workbench.model import PRESETS
 from workbench.runs import list_runs
 from workbench.tokenizers.config import TokenizerConfig
@@ -71,6 +72,9 @@ def test_from_the_first_card_to_a_reply(program: Program, qtbot: QtBot, tmp_path
     with qtbot.waitSignal(program.services.bus.model_changed, timeout=LONG):
         click(qtbot, page.result.generate)
     assert program.services.session.model.name.endswith("-own")
+    click(qtbot, page.result.export)
+    qtbot.waitUntil(lambda: any(isinstance(w, ExportWindow) and w.isVisible() for w in QApplication.topLevelWidgets()), timeout=LONG)
+    next(w for w in QApplication.topLevelWidgets() if isinstance(w, ExportWindow)).close()
     chat: Any = program.window.panels["chat"]
     chat.controller.set_generation(replace(chat.controller.generation, max_new_tokens=4))
     edit: Any = program.window.findChild(QWidget, "chat.composer")

@@ -32,6 +32,7 @@ class ArchitecturePart(QWidget):
 
     def __init__(self, theme: Theme) -> None:
         super().__init__()
+        self._theme = theme
         self._own: ModelConfig | None = None
         self.preset = next(iter(PRESETS))
         self.combo = OptionCombo()
@@ -45,13 +46,15 @@ class ArchitecturePart(QWidget):
         self.words = wrapping(name="architecture")
         self.size = Muted()
         self.time = Muted()
+        self.trouble = wrapping(name="trouble")
+        self.trouble.hide()
         row = line_of(self.combo, self.toggle)
         row.setStretch(0, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(SMALL)
         layout.addLayout(row)
-        for widget in (self.words, self.size, self.time):
+        for widget in (self.words, self.size, self.time, self.trouble):
             layout.addWidget(widget)
         self.combo.setFixedHeight(control_height(self.combo))
         self._fill()
@@ -81,13 +84,17 @@ class ArchitecturePart(QWidget):
         self.show_config(preset, config)
         self.changed.emit()
 
-    def show_costs(self, accounting: Accounting | None, seconds: float | None) -> None:
-        """What it comes to with the tokenizer's vocabulary; None: it cannot be built."""
+    def show_costs(self, accounting: Accounting | None, seconds: float | None, runs: int = 1, problem: str = "") -> None:
+        """What it comes to with the tokenizer's vocabulary (None: it cannot be built), `seconds` per step of all runs together,
+        and why it cannot be trained here."""
         self.words.setText(architecture_words(self.config))
         self.size.setText("" if accounting is None else size_words(accounting))
         self.size.setVisible(accounting is not None)
-        self.time.setText(step_words(seconds))
-        self.time.setVisible(bool(step_words(seconds)))
+        self.time.setText(step_words(seconds, runs))
+        self.time.setVisible(bool(self.time.text()))
+        self.trouble.setText(problem)
+        self.trouble.setVisible(bool(problem))
+        self.trouble.setStyleSheet(f"color: {self._theme.colours.error};")
 
     # ---- the list ------------------------------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ def tokens_html(tokens: tuple[str, ...], c: Colours) -> str:
     parts = []
     for number, token in enumerate(tokens):
         words = escape(token).replace(" ", "\N{NO-BREAK SPACE}").replace("\n", "↵<br>").replace("\t", "→")
-        ground = c.info_surface if number % 2 else c.code_background
+        ground = c.info_surface if number % 2 else c.raised
         parts.append(f'<span style="background-color:{ground}; color:{c.text}">{words}</span>\N{ZERO WIDTH SPACE}')
     return f'<div style="white-space:pre-wrap">{"".join(parts)} <span style="color:{c.muted}">…</span></div>'
 

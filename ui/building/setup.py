@@ -6,6 +6,7 @@ Imports the engine's settings, so this module is imported once the engine is the
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,13 +30,15 @@ from ui.widgets.columns import Columns
 from workbench.core.errors import WorkbenchError
 from workbench.core.fields import Problem, describe
 from workbench.data import DataConfig
-from workbench.model import PRESETS, Accounting, ModelConfig, account
+from workbench.model import PRESETS, ModelConfig, account
 from workbench.requests import PairRequest, PretrainRequest
 from workbench.runs import fresh_folder
 from workbench.tokenizers.config import TokenizerConfig
 from workbench.training import PretrainConfig
 
 SAVE_AFTER_MS: Final = 800
+priced: Final = lru_cache(maxsize=16)(account)
+"""`account`, asked again and again for the few architectures that are shown."""
 BYTE_VOCABULARY: Final = 259
 """Of the byte tokenizer, until the look at the data says it."""
 
@@ -177,30 +180,32 @@ class Setup(QWidget):
         found = self.length.problems or self.model.problems()
         if found:
             return f"Correct “{_label(found[0])}”", str(found[0])
+        if large := self._too_large():
+            return "Too large for this computer", large
         variant = self.variant.problem()
         if variant != ("", ""):
             return variant
-        large = memory_problem(self._dearest(), 2 if self.pair else 1, float(psutil.virtual_memory().available))
-        if large:
-            return "Too large for this computer", large
         if self.check.failure is not None:
             return "The data cannot be used", f"{self.check.failure.message} {self.check.failure.hint}".strip()
         if self.check.word != "checked":
             return "Reading the data…", "A run starts when it is known what would be learnt."
         return "", ""
 
-    def _dearest(self) -> Accounting:
-        a = account(self.model)
-        return max(a, account(self.variant.config), key=lambda x: x.parameters) if self.pair else a
+    def _too_large(self) -> str:
+        """Why this computer's free memory does not hold the run; empty when it does."""
+        dearest, b = priced(self.model), self.variant.config
+        if self.pair and not b.problems():
+            dearest = max(dearest, priced(b), key=lambda x: x.parameters)
+        return memory_problem(dearest, 2 if self.pair else 1, float(psutil.virtual_memory().available))
 
     def facts(self) -> str:
         """The request in a line, for the page that shows the run."""
         tokenizer = tokenizer_words(self.tokenizer.value, self.vocabulary)
-        return f"{account(self.model).parameters:,} parameters · {tokenizer} · {label_of(self.picker.sources)}"
+        return f"{priced(self.model).parameters:,} parameters · {tokenizer} · {label_of(self.picker.sources)}"
 
     def take_speed(self, tokens_per_second: float) -> None:
         """How fast a run of this architecture was: later estimates follow from it."""
-        speed = speed_of(account(self.model), self.length.train, tokens_per_second)
+        speed = speed_of(priced(self.model), self.length.train, tokens_per_second)
         self._remembered = replace(self._remembered, flops_per_second=speed)
         self.remember()
         self._show()
@@ -270,21 +275,22 @@ class Setup(QWidget):
     def _show(self) -> None:
         model = self.model
         self.variant.set_base(model)
-        accounting = None if model.problems() else account(model)
+        accounting = None if model.problems() else priced(model)
         train = self.length.train
         speed = self._remembered.flops_per_second
         seconds = None if accounting is None or self.length.problems else step_seconds(accounting, train, speed)
         runs = 2 if self.pair else 1
-        self.architecture.show_costs(accounting, None if seconds is None else seconds * runs)
+        large = "" if accounting is None else self._too_large()
+        self.architecture.show_costs(accounting, None if seconds is None else seconds * runs, runs, large)
         found = self.check.found
         self.length.show_length(found.windows * found.length if found is not None else 0, None if seconds is None else seconds * runs)
         self.report.follow(self.check)
-        self._show_states(accounting)
+        self._show_states(accounting is not None and not large)
         self.changed.emit()
 
-    def _show_states(self, accounting: Accounting | None) -> None:
+    def _show_states(self, trainable: bool) -> None:
         check, steps = self.check, self.steps
-        steps["architecture"].set_state("problem" if accounting is None else "done", "")
+        steps["architecture"].set_state("done" if trainable else "problem", "")
         if check.word == "checking":
             steps["data"].set_state("busy", "reading…")
         else:

@@ -52,11 +52,12 @@ def difference_texts(found: Difference, a: ModelConfig, b: ModelConfig) -> tuple
 
 
 def architecture_words(config: ModelConfig) -> str:
-    """ "4 layers · width 128 · 4 heads · RoPE · RMSNorm · Pre-norm · SwiGLU · tied"."""
+    """ "4 layers · width 128 · 4 heads · RoPE positions · RMSNorm · Pre-norm · SwiGLU · tied"."""
     heads = f"{config.n_heads} heads"
     if config.n_kv_heads and config.n_kv_heads != config.n_heads:
         heads += f", {config.n_kv_heads} for keys and values"
     kinds = [value_text(info_of(ModelConfig, n), getattr(config, n)) for n in CHOICES_NAMED]
+    kinds[0] = "no positions" if kinds[0].lower() == "none" else f"{kinds[0]} positions"
     tied = "tied embeddings" if config.tie_embeddings else "own output matrix"
     causal = [] if config.causal else ["bidirectional"]
     return " · ".join([f"{config.n_layers} layers", f"width {config.d_model}", heads, *kinds, tied, *causal])
@@ -96,9 +97,10 @@ def speed_of(accounting: Accounting, train: PretrainConfig, tokens_per_second: f
     return BACKWARD * accounting.flops_per_token(train.max_length // 2) * tokens_per_second
 
 
-def step_words(seconds: float | None) -> str:
-    """ "About 120 ms per step (estimated from an earlier run)"."""
-    return "" if seconds is None else f"About {duration_text(seconds)} per step (estimated from an earlier run)."
+def step_words(seconds: float | None, runs: int = 1) -> str:
+    """ "About 120 ms per step (estimated from an earlier run)"; `seconds` are those of all runs together."""
+    both = " of both" if runs > 1 else ""
+    return "" if seconds is None else f"About {duration_text(seconds)} per step{both} (estimated from an earlier run)."
 
 
 def length_words(train: PretrainConfig, tokens: int, seconds: float | None) -> str:

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from PySide6.QtCore import Qt, Slot
+from PySide6.QtCore import Qt, QTimer, Slot
 from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QScrollArea, QSizePolicy, QStackedWidget, QVBoxLayout, QWidget
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 READY: Final = "Start training"
 READY_PAIR: Final = "Train A and B"
+EXPORT: Final = "model.export"
 SETTINGS, RUN = "settings", "run"
 _WAITING: Final = "Choices appear as soon as the engine is ready."
 
@@ -52,7 +53,7 @@ class BuildPanel(QWidget):
         """A preset's name or a config that was asked for before the engine was there."""
         self._request: Any = None
         self._name = ""
-        self._wanted_after_load = ""
+        self._to_export: Path | None = None
         self._setup: Setup | None = None
         self._stage: Stage | None = None
         self.setAcceptDrops(True)
@@ -339,18 +340,26 @@ class BuildPanel(QWidget):
 
     @Slot(object)
     def _export(self, path: Path) -> None:
-        summary = getattr(self._services.session, "model", None)
-        if summary is not None and summary.path == path:
-            self._services.actions["model.export"].trigger()
-            return
-        self._wanted_after_load = str(path)
-        self._services.bus.open_model.emit(path)
+        """The window's own export, for which the model must be loaded."""
+        self._to_export = path
+        if self._is_loaded(path):
+            self._offer_export()
+        else:
+            self._services.bus.open_model.emit(path)
 
     @Slot(object)
-    def _on_model(self, summary: Any) -> None:
-        wanted, self._wanted_after_load = self._wanted_after_load, ""
-        if summary is not None and str(summary.path) == wanted:
-            self._services.actions["model.export"].trigger()
+    def _on_model(self, summary: object) -> None:
+        if self._to_export is not None and self._is_loaded(self._to_export):
+            QTimer.singleShot(0, self, self._offer_export)  # after everyone has heard of the model
+
+    def _is_loaded(self, path: Path) -> bool:
+        summary = getattr(self._services.session, "model", None)
+        return summary is not None and path in (summary.path, summary.path.parent)  # a run stands for its model
+
+    @Slot()
+    def _offer_export(self) -> None:
+        self._to_export = None
+        self._services.actions[EXPORT].trigger()
 
     # ---- files dropped on it -------------------------------------------------------------------------------------
 
