@@ -1,6 +1,6 @@
 """The window's own figures: how soon it is there, and how late its event loop runs while the engine works.
 
-    python -m ui.bench [--home FOLDER] [--model MODEL]      prints one JSON object; `python -m workbench bench ui` calls this
+python -m ui.bench [--home FOLDER] [--model MODEL]      prints one JSON object; `python -m workbench bench ui` calls this
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 import psutil  # noqa: E402  (the environment is set before Qt is imported)
-from PySide6.QtCore import QEventLoop, QObject, Qt, QTimer  # noqa: E402
+from PySide6.QtCore import QCoreApplication, QEvent, QEventLoop, QObject, Qt, QTimer  # noqa: E402
 
 from ui.app import Launch, Program, make_application  # noqa: E402
 
@@ -111,6 +111,7 @@ def measure(program: Program, model: str) -> list[dict[str, Any]]:
     rows.append(_while(program, late, "chat", _chat, "event loop, generating"))
     rows.append(_while(program, late, "train", _train, "event loop, training"))
     rows.append(_repricing(services.session))
+    rows.append(_toggling(program))
     return rows
 
 
@@ -148,6 +149,24 @@ def _repricing(session: Any) -> dict[str, Any]:
         session.account(replace(config, tie_embeddings=number % 2 == 0, n_kv_heads=3 if number % 3 else 9))
         times.append(1000 * (time.perf_counter() - started))
     return {"figure": "a toggle re-prices", "milliseconds": round(statistics.median(times), 2)}
+
+
+def _toggling(program: Program) -> dict[str, Any]:
+    """One toggle in the Model panel: priced, planned against the loaded model, laid out, and diagram and table painted."""
+    editor: Any = program.window.panels["architecture"].editor
+    config, wall, own = editor.home.config, [], []
+    changes = ({"residual": "post"}, {"tie_embeddings": not config.tie_embeddings}, {"norm": "layernorm"}, {"position": "alibi"}, {})
+    for number in range(20):
+        started, cpu = time.perf_counter(), time.thread_time()
+        editor.form.take(replace(config, **changes[number % len(changes)]))
+        QCoreApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest)
+        editor.diagram.repaint()
+        editor.table.viewport().repaint()
+        wall.append(1000 * (time.perf_counter() - started))
+        own.append(1000 * (time.thread_time() - cpu))
+    editor.reset()
+    found = {"milliseconds": round(statistics.median(wall), 1), "max_ms": round(max(wall), 1)}
+    return {"figure": "a toggle is priced, planned and drawn", **found, "gui_thread_ms": round(statistics.median(own), 1)}
 
 
 def main() -> int:

@@ -54,8 +54,8 @@ class TestAlternatives:
 
     def test_an_automatic_number_is_priced_at_what_presets_use(self) -> None:
         windows = found("sliding_window", context=8192)
-        assert "4096" in windows
-        cost = windows["4096"].cost
+        assert "4,096" in windows
+        cost = windows["4,096"].cost
         assert cost is not None
         assert (cost.parameters, cost.kv_bytes) == (0, 0)
         assert cost.flops == -4 * 30 * 9 * 64 * (8192 - 4096)

@@ -239,7 +239,7 @@ class TestApplying:
         qtbot.waitUntil(lambda: len(heard) == 1, timeout=5000)
         idle(services, qtbot)
         assert heard == [session.model]
-        assert editor.title.full_text == "As loaded"
+        assert editor.title.full_text == "As converted"
         assert editor.home.config.position.kind == "learned"
         bar = editor.actions_bar
         assert bar.verdict.text == "Converted: 1 setting changed; it needs training."

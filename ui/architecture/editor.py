@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any, Final
 
 from PySide6.QtCore import Qt, Slot
-from PySide6.QtGui import QFont
+from PySide6.QtGui import QFont, QKeyEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QScrollArea, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 from ui import icons
@@ -88,9 +89,14 @@ class ArchitectureEditor(QWidget):
         self.reset_button = self._tool("", "Reset to the loaded model")
         self.reset_button.clicked.connect(self.reset)
         icons.bind(self.reset_button, "refresh", services.theme)
+        self.export_button = self._tool("", "Save or copy the diagram")
+        self.export_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.export_button.setStyleSheet("QToolButton::menu-indicator { image: none; }")
+        icons.bind(self.export_button, "export", services.theme)
         self.strip = PriceStrip()
         self.trouble = Trouble()
         self.diagram = DiagramView(services.notify)
+        self.export_button.setMenu(self.diagram.menu(lasting=True))
         self.form = ConfigForm(ModelConfig, self.home.config, searchable=True)
         self.form.set_baseline(self.home.config)
         self.card = HelpCard(services.theme, self.form)
@@ -133,6 +139,7 @@ class ArchitectureEditor(QWidget):
         head = QHBoxLayout(spacing=SMALL)
         head.addWidget(self.title, 1)
         head.addWidget(self.presets)
+        head.addWidget(self.export_button)
         head.addWidget(self.reset_button)
         top = QVBoxLayout()
         top.setContentsMargins(MEDIUM + SMALL, SMALL, MEDIUM, MEDIUM)
@@ -282,7 +289,15 @@ class ArchitectureEditor(QWidget):
             self.card.leave()
             return
         self.card.explain(row, self.shown.accounting, self._context)
+        for first, second in pairwise((row.editor.stops()[-1], self.card.body, self.card.close_button)):
+            QWidget.setTabOrder(first, second)
         self._reveal.begin(self.scroll, row, self.card)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if event.key() == Qt.Key.Key_Escape and self.card.path:
+            self.card.leave()
+        else:
+            super().keyPressEvent(event)
 
     # ---- drawing -------------------------------------------------------------------------------------------------
 
@@ -330,7 +345,8 @@ class ArchitectureEditor(QWidget):
         changed = sum(getattr(self.shown.config, f.name) != getattr(self._base.config, f.name) for f in fields(ModelConfig))
         own = self.loaded and self._base is self.home
         if own:
-            text = f"{changed} setting{'s' if changed > 1 else ''} changed" if changed else "As loaded"
+            unchanged = "As converted" if self.conversion.report is not None else "As loaded"
+            text = f"{changed} setting{'s' if changed > 1 else ''} changed" if changed else unchanged
         else:
             text = f"{self._base.name} · {f'{changed} changed' if changed else 'not loaded'}"
         self.title.set_full_text(text)

@@ -44,6 +44,7 @@ class DiagramView(QWidget):
         self._spec: Spec | None = None
         self._changed: frozenset[str] = frozenset()
         self._picture: tuple[Picture, float] | None = None
+        self._hint: tuple[int, QSize] | None = None
         self.setAccessibleName("Block diagram of the architecture")
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
@@ -64,6 +65,7 @@ class DiagramView(QWidget):
         if (spec, changed) == (self._spec, self._changed):
             return
         self._spec, self._changed = spec, changed
+        self._hint = None
         self._picture = None
         self.setAccessibleDescription(description(spec))
         self.updateGeometry()
@@ -73,7 +75,9 @@ class DiagramView(QWidget):
         if self._spec is None:
             return QSize(320, 300)
         width = self.width() if self.width() > 100 else 320
-        return QSize(width, round(self._lay_out(width, GAPS[1]).height))
+        if self._hint is None or self._hint[0] != width:  # asked for with every layout of the window
+            self._hint = (width, QSize(width, round(self._lay_out(width, GAPS[1]).height)))
+        return self._hint[1]
 
     def _lay_out(self, width: float, gap: float) -> Picture:
         assert self._spec is not None
@@ -111,7 +115,7 @@ class DiagramView(QWidget):
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
         if event.type() in (QEvent.Type.FontChange, QEvent.Type.PaletteChange):
-            self._picture = None
+            self._picture = self._hint = None
             self.update()
 
     def event(self, event: QEvent) -> bool:
@@ -143,13 +147,14 @@ class DiagramView(QWidget):
 
     # ---- pictures ------------------------------------------------------------------------------------------------
 
-    def menu(self) -> QMenu:
-        """What can be done with the picture."""
+    def menu(self, *, lasting: bool = False) -> QMenu:
+        """What can be done with the picture; a menu for one use, or a `lasting` one for a button."""
         menu = QMenu(self)
-        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        if not lasting:
+            menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         for text, slot in (("Save as SVG…", self._ask_svg), ("Save as PNG…", self._ask_png), ("Copy the picture", self.copy)):
             action = menu.addAction(text)
-            action.setEnabled(self._spec is not None)
+            action.setEnabled(self._spec is not None or lasting)
             action.triggered.connect(slot)
         return menu
 

@@ -328,11 +328,15 @@ class ConfigForm(QWidget):
             value = getattr(self._value, name)
             default = self.default_of(row.info)
             row.set_problem(row.problem, default is not dataclasses.MISSING and value != default)
+            told = (value, row.problem, row.reason)
+            if told == row.told:
+                continue
+            row.told = told
             html = field_html(row.info, value, problem=row.problem, reason=row.reason)
             row.setToolTip(html)
             row.setWhatsThis(html)
             described = " ".join(t for t in (row.problem, row.reason, row.info.help) if t)
-            row.editor.describe(row.info.label, described)
+            row.describe(described)
         show_badges(self)
 
     def _show_callout(self) -> None:

@@ -33,6 +33,8 @@ class Note(QWidget):
 
     def say(self, text: str, icon: str, role: str) -> None:
         """Show `text`; nothing at all when it is empty."""
+        if (text, icon, role) == (self.words.text(), self._icon_name, self._role) and text:
+            return
         self._icon_name, self._role = icon, role
         self.words.setText(text)
         self.setAccessibleName(text)

@@ -101,6 +101,9 @@ class FieldRow(QWidget):
         self.label = FieldLabel(self.info.label)
         self.label.clicked.connect(self._ask)
         self.note: Note | None = None
+        self._described = ""
+        self.told: object = None
+        """What the tooltip and the description were last made from; the form's own."""
         self.label.setIndent(INDENT * depth)
         self.label.setBuddy(editor.stops()[0])
         policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
@@ -134,6 +137,13 @@ class FieldRow(QWidget):
             self.note = Note()
             self._column.insertWidget(1, self.note)
         self.note.say(text, icon, role)
+        self.describe(self._described)
+
+    def describe(self, text: str) -> None:
+        """What assistive tools read at the field, after its name; the note comes first."""
+        self._described = text
+        note = self.note.text if self.note is not None else ""
+        self.editor.describe(self.info.label, f"{note} {text}".strip())
 
     def show_below(self, widget: QWidget) -> None:
         """Put a widget under the field (over the options of its kind), where it stays until it is moved or hidden."""

@@ -78,6 +78,8 @@ class CollapsibleSection(QWidget):
 
     def set_badge(self, text: str, problem: bool = False) -> None:
         """A few words at the right end of the header ("2 changed", "1 problem")."""
+        if (text, problem) == (self.badge.text(), self._badge_is_problem):
+            return
         self._badge_is_problem = problem
         self.badge.setText(text)
         self.header.setAccessibleDescription(text)
