@@ -160,14 +160,13 @@ def _unknown(now: ModelConfig, new: ModelConfig, name: str) -> Step:
 def _fresh_counts(steps: list[Step], new: ModelConfig, by_tensor: Mapping[str, int], layers: int) -> list[int]:
     """How many parameters of the new model each step leaves to be drawn. A tensor that is given up as a whole counts for the
     first that gave it up, and rows of it for none."""
+    if any(_EVERYTHING in step.fresh for step in steps):
+        return [sum(by_tensor.values()) if _EVERYTHING in step.fresh else 0 for step in steps]
     old = [(tensor_suffix(n), count) for n, count in by_tensor.items() if not n.startswith("blocks.") or int(n.split(".")[1]) < layers]
     whole = tuple(start for step in steps for start in step.fresh)
     there = {suffix for suffix, _ in old if not (whole and suffix.startswith(whole))} | {_NEW_BLOCKS}
     counts = []
     for step in steps:
-        if _EVERYTHING in step.fresh:
-            counts.append(sum(by_tensor.values()))
-            continue
         rows = sum(count for suffix, count in step.fresh_rows.items() if suffix in there)
         counts.append(rows + sum(count for suffix, count in old if step.fresh and suffix.startswith(step.fresh)))
         old = [pair for pair in old if not (step.fresh and pair[0].startswith(step.fresh))]

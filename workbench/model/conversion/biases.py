@@ -63,6 +63,6 @@ def _move_value_bias(weights: Weights, repeats: int, width: int) -> None:
     for name in list(weights.each("attention.v_proj.bias")):
         out = name.replace("v_proj.bias", "o_proj")
         if f"{out}.weight" in weights and f"{out}.bias" in weights:
-            per_head = weights[name].view(-1, 1, width).expand(-1, repeats, -1).flatten()
+            per_head = weights[name].nan_to_num(0.0).view(-1, 1, width).expand(-1, repeats, -1).flatten()
             weights.put(f"{out}.bias", weights[f"{out}.bias"] + weights[f"{out}.weight"] @ per_head)
     _remove(weights, _LINEARS["attention_bias"])

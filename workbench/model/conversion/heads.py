@@ -85,7 +85,7 @@ def _fresh_rows(now: ModelConfig, new: ModelConfig, sources: Sequence[Source]) -
     for name, count in ((Q, queries), (K, shared), (V, shared)):
         found[f"{name}.weight"] = count * now.head_width * now.d_model
         found[f"{name}.bias"] = count * now.head_width
-    if now.qk_norm == "full":
+    if now.qk_norm == new.qk_norm == "full":
         for name, count in (("q_norm", queries), ("k_norm", shared)):
             found |= {f"attention.{name}.{part}": count * now.head_width for part in _PARTS}
     return {name: count * now.n_layers for name, count in found.items()}

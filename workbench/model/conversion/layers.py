@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
+
 from workbench.model.accounting import account
 from workbench.model.config import ModelConfig
 from workbench.model.conversion.base import APPROXIMATE, EXACT, FRESH, State, Step, Weights, changed, tensor_suffix
@@ -46,6 +48,17 @@ def fewer_layers(state: State, new: ModelConfig) -> Iterator[Step]:
     yield Step("n_layers", APPROXIMATE, how, changed(now, n_layers=new.n_layers), surgery)
 
 
+def _end_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """What ends the branches of a block, and its shapes."""
+    found: dict[str, tuple[int, ...]] = {}
+    inputs = (config.n_heads * config.head_width, config.hidden)
+    for end, width, biased in zip(_ENDS, inputs, (config.attention_out_bias, config.mlp_bias), strict=True):
+        found[f"{end}weight"] = (config.d_model, width)
+        if biased:
+            found[f"{end}bias"] = (config.d_model,)
+    return found
+
+
 def more_layers(state: State, new: ModelConfig) -> Iterator[Step]:
     """At the very end, when a block has the shapes it will keep."""
     now = state.config
@@ -57,9 +70,9 @@ def more_layers(state: State, new: ModelConfig) -> Iterator[Step]:
 
     def surgery(weights: Weights) -> None:
         if adds:  # both branches end in zeros; the rest of a new block is drawn
-            for name in [n for n in weights.each(*(f"{end}{p}" for end in _ENDS for p in ("weight", "bias"))) if n.startswith("blocks.0.")]:
-                for layer in range(before, after):
-                    weights.put(f"blocks.{layer}.{tensor_suffix(name)}", weights[name] * 0, like=name)
+            for layer in range(before, after):
+                for suffix, shape in _end_shapes(now).items():
+                    weights.put(f"blocks.{layer}.{suffix}", torch.zeros(shape), like="embedding.weight")
         weights.n_layers = after
 
     fresh = sum(count for suffix, count in sizes.items() if not (adds and suffix.startswith(_ENDS)))

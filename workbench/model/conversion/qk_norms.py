@@ -88,4 +88,4 @@ def _regroup_qk_norm(weights: Weights, config: ModelConfig) -> None:
             if config.qk_norm == "full":
                 weights.change_each(f"attention.{name}.{part}", lambda g, h=heads: g.repeat(h))  # type: ignore[misc]
             else:
-                weights.change_each(f"attention.{name}.{part}", lambda g, h=heads: g.view(h, -1).mean(0))  # type: ignore[misc]
+                weights.change_each(f"attention.{name}.{part}", lambda g, h=heads: g.view(h, -1).nanmean(0))  # type: ignore[misc]
