@@ -58,14 +58,19 @@ class Launch:
 
 
 def engine_session(settings: Settings) -> Any:
-    """Import the engine, make its session and what the first run would otherwise wait for. On a worker's thread: this takes seconds."""
-    from workbench.devices import warm_up
+    """Import the engine and make its session. On a worker's thread: this takes seconds."""
     from workbench.session import Session
 
     wanted = settings.value
-    session = Session(home=settings.folders.home, device=wanted.device, dtype=wanted.dtype, threads=wanted.threads)
+    return Session(home=settings.folders.home, device=wanted.device, dtype=wanted.dtype, threads=wanted.threads)
+
+
+def prepare_training(control: Control) -> Generator[Event, None, None]:
+    """What the first run would otherwise wait for. Not before a model is there: it takes 70 MiB."""
+    from workbench.devices import warm_up
+
+    yield Phase(word="Loading")
     warm_up()
-    return session
 
 
 def load_engine(make_session: MakeSession, settings: Settings, control: Control) -> Generator[Event, None, Any]:
@@ -145,9 +150,18 @@ class Program(QObject):
 
     def _on_engine(self, session: Any) -> None:
         self.services.session = session
+        self.services.bus.model_changed.connect(self._on_first_model)
         self.services.bus.engine_ready.emit(session)
         if self._launch.model is not None:
             self.services.bus.open_model.emit(self._launch.model)
+
+    @Slot(object)
+    def _on_first_model(self, model: object) -> None:
+        if model is None:
+            return
+        self.services.bus.model_changed.disconnect(self._on_first_model)
+        self._forget_sources.start()
+        self.services.jobs.start("Preparing for training", prepare_training, "background", on_finished=self._forget_sources.stop)
 
     def _on_engine_failed(self, failure: JobFailure) -> None:
         self.exit_code = 1
