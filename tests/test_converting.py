@@ -134,6 +134,15 @@ def test_a_short_context_is_measured_in_short_windows(session: Session) -> None:
     assert found.difference is not None
 
 
+def test_measuring_keeps_nobody_waiting(session: Session, folder: Path) -> None:
+    events = session.measure_conversion(wanted(session, n_kv_heads=1))
+    while not isinstance(next(events), Progress):
+        pass
+    drain(session.load(folder))
+    drain(session.convert(wanted(session, n_kv_heads=4)))
+    assert drain(events)[1].difference is not None
+
+
 def test_measuring_stops(session: Session) -> None:
     control = Control()
     events = session.measure_conversion(wanted(session, n_kv_heads=1), None, control)

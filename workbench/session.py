@@ -267,10 +267,11 @@ class Session:
     def measure_conversion(
         self, new: ModelConfig, sample: Path | None = None, control: Control | None = None
     ) -> Generator[Event, None, ConversionMeasure | None]:
-        """What a conversion costs in nats per token on a text (None: a built-in one), adapters aside. See `converting.measured`."""
+        """What a conversion costs in nats per token on a text (None: a built-in one), adapters aside. It only reads, and keeps
+        nobody from using or exchanging the model meanwhile. See `converting.measured`."""
+        loaded = self.loaded
         text, name = (sample_text(), "built-in prose") if sample is None else (read_text(sample), sample.name)
-        with self._using_model() as loaded:
-            return (yield from measured(loaded, require_tokenizer(loaded), new, text, name, control or Control()))
+        return (yield from measured(loaded, require_tokenizer(loaded), new, text, name, control or Control()))
 
     def convert(self, new: ModelConfig, control: Control | None = None) -> Generator[Event, None, ConversionReport | None]:
         """Make the loaded model, converted, the current one; the old one is kept for `undo_conversion` while memory allows, with
