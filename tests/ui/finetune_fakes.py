@@ -86,6 +86,8 @@ class FakeSession:
             if n == 4:
                 yield EvalEvent(step=n, of=of, tokens=10, seconds=1.0, metrics={"eval_loss": 1.5})
                 yield SaveEvent(step=n, of=of, path=self.folder / "checkpoint-000004")
+        if request.full:
+            return TrainResult(reason="done", steps=of, model=self.folder / "model")
         return TrainResult(reason="done", steps=of, adapter=self.folder / "adapter")
 
     def use_adapter(self, path: Path | None, strength: float = 1.0) -> AdapterState | None:

@@ -269,3 +269,46 @@ def test_closing_during_a_run_stops_it(panel: FinetunePanel, session: FakeSessio
     with qtbot.waitSignal(services.jobs.idle, timeout=WAIT):
         services.jobs.shutdown(save=True)
     assert session.save_on_stop is True
+
+
+# ---- all weights, and healing --------------------------------------------------------------------------------------
+
+
+def test_all_weights_are_asked_for_and_the_model_is_loaded(
+    panel: FinetunePanel, services: Services, session: FakeSession, qtbot: QtBot
+) -> None:
+    method: Any = panel.setup.method
+    click(qtbot, method.what.buttons()[1])
+    assert not method.adapter.isVisible()
+    assert "All 100,000 parameters of a copy" in method.counts.text()
+    assert method.train.learning_rate == 5e-5, "a rate for adapters that nobody set gives way"
+    opened: list[Path] = []
+    services.bus.open_model.disconnect(services.models.open)
+    services.bus.open_model.connect(opened.append)
+    click(qtbot, panel.start_button)
+    finish(panel, session, qtbot)
+    assert session.requests[0].full
+    assert panel.result.adapter is None
+    click(qtbot, panel.result.chat)
+    assert opened == [session.folder / "model"]
+    type_number(panel, "learning_rate", "1e-5")
+    click(qtbot, method.what.buttons()[0])
+    assert method.train.learning_rate == 1e-5, "one that a person set stays"
+
+
+def test_a_copy_that_does_not_fit_is_not_started(panel: FinetunePanel, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ui.finetune.setup.psutil.virtual_memory", lambda: type("Memory", (), {"available": 1_000_000})())
+    click(qtbot, panel.setup.method.what.buttons()[1])
+    assert panel.start_button.text() == "Too large for this computer"
+
+
+def test_a_converted_model_is_healed_here(panel: FinetunePanel, services: Services, session: FakeSession, qtbot: QtBot) -> None:
+    shown: list[str] = []
+    services.bus.show_panel.connect(shown.append)
+    services.bus.heal_requested.emit("Converted: 1 setting changed; it needs training.")
+    assert shown == ["finetune"]
+    assert "it needs training" in panel.heal.text.text()
+    assert panel.heal.isVisible()
+    click(qtbot, panel.start_button)
+    finish(panel, session, qtbot)
+    assert panel.heal.isHidden()

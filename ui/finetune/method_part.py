@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from PySide6.QtCore import QEvent, Signal, Slot
 from PySide6.QtGui import QFont
-from PySide6.QtWidgets import QVBoxLayout, QWidget
+from PySide6.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from ui.finetune.check import Priced
 from ui.finetune.targets import TargetsEditor
@@ -19,18 +19,27 @@ from ui.theme import SMALL
 from ui.training.look_inside import FIELD as LOOK
 from ui.training.look_inside import LookInside
 from ui.widgets.section import CollapsibleSection
-from ui.widgets.text import Muted, decimal, together, wrapping
+from ui.widgets.segmented import SegmentedControl
+from ui.widgets.text import Muted, decimal, line_of, together, wrapping
 from ui.widgets.tones import colours_of
 from workbench.adapters import ADAPTERS, LoraConfig
 from workbench.adapters.base import adapter_type
 from workbench.adapters.counts import TrainableCounts
 from workbench.core.errors import WorkbenchError
 from workbench.core.fields import Problem, describe, info_of
+from workbench.core.format import bytes_text
 from workbench.core.registry import Entry
 from workbench.data import DataConfig
 from workbench.training import TrainConfig
 
 ADAPTER_FIELDS: Final = ("method", "r", "lora_alpha")
+WHAT: Final = (
+    (False, "An adapter", "Small matrices beside the weights (LoRA): fast, small on disk, and can be taken off again."),
+    (True, "All weights", "A copy of the whole model: can change more, takes more memory and time, and becomes a model of its own."),
+)
+RATES: Final = {False: TrainConfig().learning_rate, True: 5e-5}
+COPIES: Final = 5
+"""Of all weights: themselves, their gradients, two means of these, and the last good state."""
 TARGETS_FIELD: Final = "target_modules"
 RUN_FIELDS: Final = ("max_steps", "num_train_epochs", "learning_rate", "per_device_train_batch_size", "max_length")
 _FACTOR: Final = re.compile(r"\((α[^)]*)\)")
@@ -58,6 +67,15 @@ def counts_words(counts: TrainableCounts) -> str:
     return (
         f"{counts.trainable:,} parameters are trained: {together(f'{counts.percent_of_base:.2f} %')} of the model, "
         f"or {together(f'{counts.percent_of_all:.2f} %')} as PEFT counts (adapter included in the total)."
+    )
+
+
+def full_words(parameters: int) -> str:
+    """All of a copy, and what that takes."""
+    need = together(bytes_text(COPIES * 4 * parameters))
+    return (
+        f"All {parameters:,} parameters of a copy are trained, which takes about {need} (estimated); "
+        "the model in use stays as it is, and the copy becomes a model of its own."
     )
 
 
@@ -90,8 +108,12 @@ class MethodPart(QWidget):
 
     changed = Signal()
 
-    def __init__(self, lora: LoraConfig, train: TrainConfig, data: DataConfig) -> None:
+    def __init__(self, lora: LoraConfig, train: TrainConfig, data: DataConfig, full: bool = False) -> None:
         super().__init__()
+        self.what = SegmentedControl(WHAT)
+        self.what.set_group_name("What is trained")
+        self.what.set_value(full)
+        self.what.chosen.connect(self._choose)
         self._priced: Priced | None = None
         self._sequences = 0
         self.layer_problem = ""
@@ -129,12 +151,20 @@ class MethodPart(QWidget):
         for label in indented:
             label.setIndent(0)
             label.setContentsMargins(12, 0, 0, 0)  # where the labels of the forms begin, behind their marks
+        line = line_of(QLabel("Train"), self.what, 1)
+        line.setContentsMargins(12, 0, 0, 0)
+        layout.addLayout(line)
         for widget in (self.adapter, self.scale, self.note, self.targets, self.counts, self.run, self.length, self.look, self.advanced):
             layout.addWidget(widget)
         for part in (self.more_data, self.more_adapter, self.more_run):
             self.advanced.body_layout.addWidget(part)
 
     # ---- values --------------------------------------------------------------------------------------------------
+
+    @property
+    def full(self) -> bool:
+        """All weights of a copy are trained, not an adapter."""
+        return bool(self.what.value)
 
     @property
     def lora(self) -> LoraConfig:
@@ -156,7 +186,8 @@ class MethodPart(QWidget):
     @property
     def problems(self) -> list[Problem]:
         """What is wrong with any field; empty when all are usable."""
-        found = [p for form in self.forms for p in form.problems]
+        forms = (self.run, self.more_run, self.more_data) if self.full else self.forms
+        found = [p for form in forms for p in form.problems]
         found += [Problem(TARGETS_FIELD, self.layer_problem)] if self.layer_problem else []
         return [*found, Problem(LOOK, self.look.problem)] if self.look.problem else found
 
@@ -168,7 +199,7 @@ class MethodPart(QWidget):
 
     def set_locked(self, locked: bool) -> None:
         """Nothing can be changed while a run uses it."""
-        for widget in (*self.forms, self.targets, self.look):
+        for widget in (*self.forms, self.targets, self.look, self.what):
             widget.setEnabled(not locked)
 
     def changeEvent(self, event: QEvent) -> None:
@@ -177,6 +208,13 @@ class MethodPart(QWidget):
             self._show()
 
     # ---- what follows from them ----------------------------------------------------------------------------------
+
+    @Slot(object)
+    def _choose(self, full: bool) -> None:
+        """Adapters want a larger rate than all weights; one that a person set stays."""
+        if self.run.value.learning_rate == RATES[not full]:
+            self.run.set_value(replace(self.run.value, learning_rate=RATES[full]))
+        self._on_edited()
 
     @Slot()
     def _on_edited(self, _value: object = None) -> None:
@@ -192,7 +230,9 @@ class MethodPart(QWidget):
         usable = not self.adapter.problems
         self.scale.setText(scale_words(lora) if usable else "scale: correct the numbers above")
         self.note.setText(comparison(lora) if usable else "")
-        self.note.setVisible(usable)
+        for widget in (self.adapter, self.scale, self.targets, self.more_adapter):
+            widget.setVisible(not self.full)
+        self.note.setVisible(usable and not self.full)
         self.run.rows["num_train_epochs"].setVisible(train.max_steps is None)
         self.length.setText(length_words(train, self._sequences, self.more_data.value.validation_fraction))
         self.length.setVisible(not self.run.problems)
@@ -200,7 +240,9 @@ class MethodPart(QWidget):
 
     def _show_layers(self, lora: LoraConfig, usable: bool) -> None:
         words, self.layer_problem = "Load a model to see how much is trained.", ""
-        if not lora.target_modules:
+        if self.full:
+            words = words if self._priced is None else full_words(self._priced.parameters)
+        elif not lora.target_modules:
             self.layer_problem = "No layer is chosen. Choose all linear layers, or name some."
         elif self._priced is not None and usable:
             try:

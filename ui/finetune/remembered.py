@@ -14,6 +14,7 @@ from workbench.requests import FinetuneRequest
 from workbench.training import TrainConfig
 
 FILE: Final = "finetune.json"
+_FULL: Final = "full"
 _KIND, _VERSION = "workbench fine-tune settings", 1
 
 
@@ -32,10 +33,11 @@ class Remembered:
 def load(path: Path) -> Remembered:
     """What `path` holds; settings of another age that no longer fit fall back to their default, one by one."""
     stored = remembered.load(path, _KIND, _VERSION, {"data": DataConfig(), "lora": LoraConfig(), "train": TrainConfig()})
-    return Remembered(FinetuneRequest(**stored.parts), stored.recent)
+    return Remembered(FinetuneRequest(**stored.parts, full=stored.extra.get(_FULL) is True), stored.recent)
 
 
 def save(path: Path, settings: Remembered) -> None:
     """Write atomically. Raises `FileError`."""
     request = settings.request
-    remembered.save(path, _KIND, _VERSION, Stored({"data": request.data, "lora": request.lora, "train": request.train}, settings.recent))
+    parts = {"data": request.data, "lora": request.lora, "train": request.train}
+    remembered.save(path, _KIND, _VERSION, Stored(parts, settings.recent, {_FULL: request.full}))

@@ -18,13 +18,16 @@ from ui.widgets.message import Message
 from ui.widgets.text import line_of
 from workbench.core.format import duration_text
 
+ADAPTER_TIP: Final = "Let the tuned adapter act on the chat, and go there."
+MODEL_TIP: Final = "Load the tuned model in place of the one in use, and go to the chat."
+MODEL: Final = "model"
 ADAPTER: Final = "adapter"
 """The folder in PEFT's format, in a run and in each of its checkpoints."""
 
 
 def run_folder(path: Path) -> Path:
     """The folder of the run that an adapter or a checkpoint lies in."""
-    path = path.parent if path.name == ADAPTER else path
+    path = path.parent if path.name in (ADAPTER, MODEL) else path
     return path.parent if path.name.startswith("checkpoint") else path
 
 
@@ -39,11 +42,14 @@ class ResultCard(QWidget):
 
     chat_wanted = Signal(object)
     """Path of the adapter."""
+    model_wanted = Signal(object)
+    """Path of a model all of whose weights were trained."""
     dismissed = Signal()
 
     def __init__(self, theme: Theme) -> None:
         super().__init__()
         self._adapter: Path | None = None
+        self._model: Path | None = None
         self._folder: Path | None = None
         self.message = Message(theme)
         self.dismiss = QToolButton(autoRaise=True, iconSize=QSize(14, 14))
@@ -52,7 +58,7 @@ class ResultCard(QWidget):
         icons.bind(self.dismiss, "close", theme)
         self.dismiss.clicked.connect(self._dismiss)
         self.message.line.addWidget(self.dismiss, 0, Qt.AlignmentFlag.AlignTop)
-        self.chat = Button("Chat with it", "Let the tuned adapter act on the chat, and go there.", primary=True)
+        self.chat = Button("Chat with it", ADAPTER_TIP, primary=True)
         icons.bind(self.chat, "chat", theme, "on_accent")
         self.chat.clicked.connect(self._chat)
         self.folder = Button("Open folder", "Show the run's files.")
@@ -69,8 +75,13 @@ class ResultCard(QWidget):
 
     @property
     def adapter(self) -> Path | None:
-        """What “Chat with it” would use."""
+        """The adapter that “Chat with it” would use."""
         return self._adapter
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is something to chat with."""
+        return self._adapter is not None or self._model is not None
 
     def show_result(self, result: Any, track: RunTrack, seconds: float) -> None:
         """A `TrainResult`: done, stopped, or failed with words of its own."""
@@ -80,14 +91,15 @@ class ResultCard(QWidget):
         adapter = result.adapter or kept_adapter(track)
         took = f"{result.steps:,} step{'s' if result.steps != 1 else ''} in {duration_text(seconds)}"
         if result.reason == "stopped":
-            kept = "The adapter is saved." if result.adapter is not None else _kept_words(track)
+            saved = "adapter" if result.adapter is not None else "model" if result.model is not None else ""
+            kept = f"The {saved} is saved." if saved else _kept_words(track)
             of = f" of {track.of:,}" if track.of else ""
             where = f"after {result.steps:,}{of} steps" if track.of else "before the first step"
             title, text = f"Stopped {where}.", f"{track.outcome()} {kept}".strip()
         else:
             title, text = f"Done: {took}.", track.outcome()
-        self._keep(adapter, adapter or track.saved)
-        self.message.say("good" if adapter is not None else "info", title, text)
+        self._keep(adapter, adapter or result.model or track.saved, result.model)
+        self.message.say("good" if self.usable else "info", title, text)
         self.show()
 
     def show_failure(self, failure: JobFailure, track: RunTrack) -> None:
@@ -101,13 +113,13 @@ class ResultCard(QWidget):
     def allow_chat(self, allowed: bool, reason: str = "") -> None:
         """“Chat with it” is possible, or not now because of `reason`."""
         self.chat.setEnabled(allowed)
-        tip = "Let the tuned adapter act on the chat, and go there."
+        tip = ADAPTER_TIP if self._model is None else MODEL_TIP
         self.chat.setToolTip(tip if allowed else f"{tip}\nNot now: {reason}")
 
-    def _keep(self, adapter: Path | None, folder: Path | None) -> None:
-        self._adapter = adapter
+    def _keep(self, adapter: Path | None, folder: Path | None, model: Path | None = None) -> None:
+        self._adapter, self._model = adapter, model
         self._folder = run_folder(folder) if folder is not None else None
-        self.chat.setVisible(adapter is not None)
+        self.chat.setVisible(self.usable)
         self.folder.setVisible(self._folder is not None)
 
     @Slot()
@@ -117,7 +129,9 @@ class ResultCard(QWidget):
 
     @Slot()
     def _chat(self) -> None:
-        if self._adapter is not None:
+        if self._model is not None:
+            self.model_wanted.emit(self._model)
+        elif self._adapter is not None:
             self.chat_wanted.emit(self._adapter)
 
     @Slot()

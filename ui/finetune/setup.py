@@ -8,17 +8,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+import psutil
 from PySide6.QtCore import QCoreApplication, QMimeData, QObject, QTimer, Signal, Slot
 
 from ui.finetune import remembered
 from ui.finetune.check import Preflight, Wanted
-from ui.finetune.method_part import MethodPart
+from ui.finetune.method_part import COPIES, MethodPart
 from ui.finetune.report_view import ReportView
 from ui.services import Services
 from ui.training.data_part import DataPicker, dropped_data
 from ui.training.step import StepSection
 from workbench.core.errors import WorkbenchError
 from workbench.core.fields import describe
+from workbench.core.format import bytes_text
 from workbench.data import DataConfig
 from workbench.requests import FinetuneRequest
 
@@ -40,7 +42,7 @@ class Setup(QObject):
         request = self._remembered.request
         self.picker = DataPicker(services.theme)
         self.report = ReportView(services.theme)
-        self.method = MethodPart(request.lora, request.train, request.data)
+        self.method = MethodPart(request.lora, request.train, request.data, request.full)
         self.check = Preflight(services, self)
         data_step.body_layout.addWidget(self.picker)
         data_step.body_layout.addWidget(self.report)
@@ -61,7 +63,8 @@ class Setup(QObject):
 
     def request(self) -> FinetuneRequest:
         """What a start would ask for."""
-        return FinetuneRequest(data=self.method.data(self.picker.sources), lora=self.method.lora, train=self.method.train)
+        method = self.method
+        return FinetuneRequest(data=method.data(self.picker.sources), lora=method.lora, train=method.train, full=method.full)
 
     def problem(self) -> tuple[str, str]:
         """(words for the button, the reason) of what is wrong with it; two empty texts when nothing is."""
@@ -71,6 +74,10 @@ class Setup(QObject):
         if found:
             labels = {i.name: i.label for t in (type(self.method.lora), type(self.method.train), DataConfig) for i in describe(t)}
             return f"Correct “{labels.get(found[0].field, found[0].field)}”", str(found[0])
+        free, priced = float(psutil.virtual_memory().available), self.check.priced
+        need = COPIES * 4 * priced.parameters if self.method.full and priced is not None else 0
+        if need > free:
+            return "Too large for this computer", f"All weights need about {bytes_text(need)} (estimated) and {bytes_text(free)} are free."
         if self.check.failure is not None:
             return "The data cannot be used", f"{self.check.failure.message} {self.check.failure.hint}".strip()
         if self.check.report is not None and not self.check.report.usable:

@@ -133,6 +133,7 @@ class FinetunePanel(QWidget):
         services.actions.bind("run.start", self.start)
         self.start_button.clicked.connect(self.start)
         self.result.chat_wanted.connect(self._chat_with)
+        self.result.model_wanted.connect(self._load)
         self.result.dismissed.connect(self.refresh)
         self.adapter.strength_changed.connect(self._set_strength)
         self.adapter.off_wanted.connect(self._turn_off)
@@ -204,12 +205,14 @@ class FinetunePanel(QWidget):
         again = READY if self.result.isHidden() else "Start another run"
         keys = self._services.actions["run.start"].keys
         self.start_button.set_words(words or again, self._reason or f"Train with the settings above ({keys}).")
-        self._set_primary(self.result.isHidden() or self.result.adapter is None)
+        self._set_primary(self.result.isHidden() or not self.result.usable)
         actions = self._services.actions
         reason = "A run is going on." if running else self._reason
         if actions["run.start"].isEnabled() == bool(reason) or actions["run.start"].reason != reason:
             actions.allow("run.start", not reason, reason)
-        if self.result.adapter is not None:
+        if self.result.adapter is None:
+            self.result.allow_chat(True)
+        else:
             fits = self._summary == self._trained_on
             self.result.allow_chat(fits, "" if fits else "It belongs to another model; load that one first.")
 
@@ -223,7 +226,8 @@ class FinetunePanel(QWidget):
     @Slot(object)
     def _on_heal(self, reason: str) -> None:
         """A converted model should be trained: say why, and come to the front, ready to start."""
-        self.heal.say("info", "Heal the converted model", str(reason), "Choose text like that it was trained on, then start.")
+        how = "Choose text like that it was trained on, and whether an adapter or all weights learn; then start."
+        self.heal.say("info", "Heal the converted model", str(reason), how)
         self.heal.show()
         self.scroll.verticalScrollBar().setValue(0)
         self._services.bus.show_panel.emit("finetune")
@@ -283,7 +287,7 @@ class FinetunePanel(QWidget):
         self.setup.set_locked(False)
         self.refresh()
         if had_focus:
-            target = self.result.chat if self.result.adapter is not None else self.start_button
+            target = self.result.chat if self.result.usable else self.start_button
             target.setFocus(Qt.FocusReason.OtherFocusReason)
 
     # ---- the adapter ---------------------------------------------------------------------------------------------
@@ -299,6 +303,12 @@ class FinetunePanel(QWidget):
             self._turn_off()
         else:
             self._chat_with(Path(path))
+
+    @Slot(object)
+    def _load(self, path: Path) -> None:
+        """A model all of whose weights were trained takes the place of the one in use."""
+        self._services.bus.open_model.emit(path)
+        self._services.bus.show_panel.emit("chat")
 
     @Slot()
     def _turn_off(self) -> None:
