@@ -289,6 +289,8 @@ class TestView:
         if suffix == "svg":
             assert "SwiGLU" in path.read_text(encoding="utf-8")
             assert QSvgRenderer(str(path)).isValid()
+            width = float(path.read_text(encoding="utf-8").partition('width="')[2].partition("mm")[0])
+            assert width == pytest.approx(420 / view.logicalDpiY() * 25.4, abs=0.1), "else words are smaller than their boxes"
         else:
             assert QImage(str(path)).width() == 1260
 

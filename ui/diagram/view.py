@@ -193,6 +193,7 @@ class DiagramView(QWidget):
         picture = self._lay_out(PICTURE_WIDTH, GAPS[1])
         generator = QSvgGenerator()
         generator.setFileName(str(path))
+        generator.setResolution(self.logicalDpiY())  # else words come out smaller than their boxes
         generator.setTitle("Architecture")
         assert self._spec is not None
         generator.setDescription(description(self._spec))
