@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from workbench.numerics.lean import frozen_rms_norm, gated
+from workbench.numerics.lean import gated, lean_rms_norm
 
 
 def kept_bytes(call: object, *inputs: Tensor) -> int:
@@ -28,21 +28,24 @@ def kept_bytes(call: object, *inputs: Tensor) -> int:
 
 
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
-def test_norm_equals_the_formula(dtype: torch.dtype, limit: float) -> None:
+@pytest.mark.parametrize("trained", [False, True], ids=["frozen", "trained"])
+def test_norm_equals_the_formula(dtype: torch.dtype, limit: float, trained: bool) -> None:
     draw = torch.Generator().manual_seed(0)
     x, gain = torch.randn(3, 5, 16, generator=draw).to(dtype), (1 + torch.randn(16, generator=draw)).to(dtype)
     gradient = torch.randn(3, 5, 16, generator=draw).to(dtype)
     mine, wide = x.clone().requires_grad_(), x.double().requires_grad_()
-    out = frozen_rms_norm(mine, gain, 1e-5)
+    own, exact = gain.clone().requires_grad_(trained), gain.double().requires_grad_()
+    out = lean_rms_norm(mine, own, 1e-5)
     out.backward(gradient)
-    wanted = wide / (wide.square().mean(-1, keepdim=True) + 1e-5).sqrt() * gain.double()
+    wanted = wide / (wide.square().mean(-1, keepdim=True) + 1e-5).sqrt() * exact
     wanted.backward(gradient.double())
     assert out.dtype == dtype
-    for a, b in ((out, wanted), (mine.grad, wide.grad)):
+    pairs = [(out, wanted), (mine.grad, wide.grad), *([(own.grad, exact.grad)] if trained else [])]
+    for a, b in pairs:
         assert a is not None
         assert b is not None
         assert float(((a - b).norm() / b.norm()).detach()) < limit
-    assert kept_bytes(lambda t, g: frozen_rms_norm(t, g, 1e-5), mine, gain) == 15 * 4, "one number a row"
+    assert kept_bytes(lambda t, g: lean_rms_norm(t, g, 1e-5), mine, gain) == 15 * 4, "one number a row"
 
 
 @pytest.mark.parametrize("activation", [F.silu, F.gelu, partial(F.gelu, approximate="tanh"), F.relu])

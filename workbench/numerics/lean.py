@@ -26,16 +26,21 @@ class _RmsNorm(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, rate, gain = ctx.saved_tensors
+        wants_x, wants_gain = ctx.needs_input_grad[:2]
         turned = x.float() * rate
-        toward = gradient.float() * gain.float()
+        wide = gradient.float()
+        gained = (wide * turned).flatten(0, -2).sum(0).to(gain.dtype) if wants_gain else None
+        if not wants_x:
+            return None, gained, None
+        toward = wide * gain.float()
         along = (toward * turned).mean(-1, keepdim=True)
-        return toward.sub_(turned.mul_(along)).mul_(rate).to(x.dtype), None, None
+        return toward.sub_(turned.mul_(along)).mul_(rate).to(x.dtype), gained, None
 
 
-def frozen_rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
-    """x [..., C] / rms(x) · gain, float32 inside, x's dtype outside; `gain` [C] gets no gradient (arXiv:1910.07467)."""
+def lean_rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
+    """x [..., C] / rms(x) · gain [C], float32 inside, x's dtype outside (arXiv:1910.07467)."""
     out: Tensor = _RmsNorm.apply(x, gain, eps)  # type: ignore[no-untyped-call]
     return out
 

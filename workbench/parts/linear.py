@@ -65,7 +65,8 @@ class Linear(nn.Linear):
         if is_one_row(x, weight):
             out = one_row(x, weight)
             return out if bias is None else out.add_(bias)
-        return fast_linear(x, weight, bias) if suits(x, weight) else F.linear(x, weight, bias)
+        # Only in training: a text alone and the same text in a batch shall give the same bits where they are compared.
+        return fast_linear(x, weight, bias) if torch.is_grad_enabled() and suits(x, weight) else F.linear(x, weight, bias)
 
 
 class Corrected(nn.Module):
@@ -158,7 +159,7 @@ class Joint:
                 if not isinstance(here, Corrected) or here.base is not linear:
                     return None
                 corrected = True
-        out = one_row(x, self.weight) if is_one_row(x, self.weight) else product(x, self.weight)
+        out = one_row(x, self.weight) if is_one_row(x, self.weight) else F.linear(x, self.weight)
         return self._corrected(x, out, present) if corrected else out
 
     def _learning(self, x: Tensor, present: tuple[nn.Module, ...]) -> Tensor | None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workbench.core.fields import setting
-from workbench.numerics.lean import frozen_rms_norm
+from workbench.numerics.lean import lean_rms_norm
 from workbench.parts.norms.base import NORMS
 
 
@@ -60,8 +60,8 @@ class RMSNorm(nn.Module):
             gain = gain.to(torch.promote_types(gain.dtype, torch.float32)) + 1.0
         if x.device.type == "cpu" and x.dtype == gain.dtype == torch.float32 and not torch.is_grad_enabled():
             return self._one(x, gain) if x.numel() == gain.numel() else self._rows(x, gain)
-        if torch.is_grad_enabled() and x.requires_grad and not gain.requires_grad and x.dtype != torch.float64:
-            return frozen_rms_norm(x, gain, self.eps)
+        if torch.is_grad_enabled() and (x.requires_grad or gain.requires_grad) and x.dtype != torch.float64:
+            return lean_rms_norm(x, gain, self.eps)
         if x.dtype == gain.dtype:
             return F.rms_norm(x, gain.shape, gain, self.eps)
         return F.rms_norm(x.float(), gain.shape, gain.float(), self.eps).to(x.dtype)
