@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QApplication, QComboBox
 from pytestqt.modeltest import ModelTester
 from pytestqt.qtbot import QtBot
+from torch import nn
 
 from ui.architecture.editor import STARTER_PRESET, ArchitectureEditor
 from ui.architecture.prices import PriceModel, price_rows, tying_text
@@ -26,6 +28,7 @@ from workbench.core.errors import FileError
 from workbench.core.events import Event, Progress
 from workbench.library import CATALOGUE
 from workbench.model import PRESETS, ModelConfig, account
+from workbench.parts.norms import NORMS
 
 BUDGET_MS = 50
 
@@ -165,6 +168,116 @@ class TestToggling:
             editor.table.viewport().repaint()
             spent.append(1000 * (time.perf_counter() - start))
         assert statistics.median(spent) < BUDGET_MS
+
+
+class TestSettings:
+    def test_a_problem_of_a_deep_option_is_shown_at_that_option(self, editor: ArchitectureEditor) -> None:
+        pick(editor, "position.scaling", "llama3")
+        editor.form.editor("position.scaling.low").set_value(8.0)
+        editor.form.editor("position.scaling.low").edited.emit()
+        row = editor.form.row("position.scaling.low")
+        assert row is not None
+        assert row.mark.kind == "problem"
+        assert "not below" in row.problem
+        assert editor.actions_bar.build_button.text() == f"Correct “{row.info.label}” first"
+        editor.trouble.linkActivated.emit("0")
+        assert editor.form.focused_row() is row
+
+    def test_the_search_finds_kinds_deep_options_and_what_acts_on_the_next_message(self, editor: ArchitectureEditor) -> None:
+        def found(text: str) -> list[str]:
+            editor.form.search.setText(text)
+            return [name for name, row in editor.form.rows.items() if row.isVisibleTo(editor.form)]
+
+        costs, live = editor.sections
+        assert found("yarn") == ["position"]
+        assert not costs.isVisibleTo(editor)
+        assert "norm" in found("layernorm")
+        assert found("num_key_value_heads") == ["n_kv_heads"]
+        assert found("kv cache storage") == []
+        assert live.isVisibleTo(editor) == editor.cache.rows["codec"].isVisibleTo(editor.cache)
+        assert found("no such thing") == []
+        assert editor.form.nothing.isVisibleTo(editor.form)
+        assert len(found("")) > 10
+        assert costs.isVisibleTo(editor)
+
+    def test_f1_explains_what_a_field_costs_here_and_a_click_takes_it(
+        self, panel: ArchitecturePanel, editor: ArchitectureEditor, qtbot: QtBot
+    ) -> None:
+        with qtbot.waitActive(panel):
+            panel.activateWindow()
+        editor.form.focus_field("norm")
+        qtbot.keyClick(editor.form.editor("norm").stops()[0], Qt.Key.Key_F1)
+        assert editor.card.isVisible()
+        assert "+35,136" in editor.card.body.text()
+        link = next(n for n, a in enumerate(editor.card._found) if a.label == "LayerNorm")
+        editor.card.body.linkActivated.emit(f"pick:{link}")
+        assert editor.form.value.norm.kind == "layernorm"
+        assert "−35,136" in editor.card.body.text(), "the card follows"
+        qtbot.keyClick(editor.form.editor("norm").stops()[0], Qt.Key.Key_Escape)
+        assert not editor.card.isVisible()
+
+    def test_a_card_asked_for_is_scrolled_to(self, panel: ArchitecturePanel, editor: ArchitectureEditor, qtbot: QtBot) -> None:
+        row = editor.form.row("tie_embeddings")
+        assert row is not None
+        editor.form.explain(row)
+        qtbot.waitUntil(lambda: not row.visibleRegion().isEmpty() and not editor.card.visibleRegion().isEmpty(), timeout=5000)
+
+    @pytest.fixture
+    def new_norm(self) -> Iterator[str]:
+        @NORMS.register("halfnorm", label="Half norm", help="Halves every vector.", source="arXiv:1234.56789", equation="y = x / 2")
+        class HalfNorm(nn.Module):
+            def __init__(self, width: int, device: Any = None, dtype: Any = None) -> None:
+                super().__init__()
+                self.weight = nn.Parameter(torch.empty(width, device=device, dtype=dtype))
+
+            def forward(self, x: Any) -> Any:
+                return x / 2
+
+        yield "halfnorm"
+        NORMS.unregister("halfnorm")
+
+    def test_a_norm_registered_at_run_time_is_in_form_search_help_diagram_and_prices(self, new_norm: str, panel: ArchitecturePanel) -> None:
+        made = ArchitectureEditor(panel._services)
+        made.setParent(panel)
+        pick(made, "norm", new_norm)
+        assert made.form.value.norm.kind == new_norm
+        made.form.search.setText("half norm")
+        assert [n for n, row in made.form.rows.items() if row.isVisibleTo(made.form)] == ["norm"]
+        assert made.diagram.spec is not None
+        assert made.diagram.spec.norm.title == "Half norm"
+        assert {r.label: r.now for r in made.rows}["Norms"] == 61 * 576
+        row = made.form.row("norm")
+        assert row is not None
+        made.form.explain(row)
+        assert "arxiv.org/abs/1234.56789" in made.card.body.text()
+        assert "y = x / 2" in made.card.body.text()
+
+
+class TestRoom:
+    def test_diagram_and_settings_take_turns_where_there_is_little_room(
+        self, panel: ArchitecturePanel, editor: ArchitectureEditor, qtbot: QtBot
+    ) -> None:
+        panel.resize(344, 900)
+        qtbot.waitUntil(lambda: editor.split.split)
+        assert editor.diagram.isVisible()
+        assert editor.scroll.isVisible()
+        panel.resize(344, 400)
+        qtbot.waitUntil(lambda: not editor.split.split)
+        assert not editor.diagram.isVisible()
+        editor.split.choose.buttons()[0].click()
+        assert editor.diagram.isVisible()
+        assert not editor.scroll.isVisible()
+
+    def test_a_toggle_moves_nothing_outside_the_panel(
+        self, panel: ArchitecturePanel, editor: ArchitectureEditor, services: Services
+    ) -> None:
+        loaded(services, PRESETS["tiny-llama"].config)
+        before = panel.minimumSizeHint().height()
+        editor.actions_bar.allow_build(True)
+        pick(editor, "position", "learned")
+        QApplication.processEvents()
+        assert panel.minimumSizeHint().height() <= 620
+        assert panel.minimumSizeHint().height() - before < 120, "a verdict and a line of buttons"
 
 
 class TestPresets:

@@ -6,7 +6,7 @@ import math
 from typing import Final
 
 from PySide6.QtCore import QLineF, QPointF, QRectF, Qt
-from PySide6.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPainterPath, QPen, QPolygonF
+from PySide6.QtGui import QColor, QFont, QFontInfo, QFontMetricsF, QPainter, QPainterPath, QPen, QPolygonF
 
 from ui.diagram.layout import Box, Chip, Frame, Heads, Item, Line, Picture, Plus, Shape, Tie
 from ui.diagram.spec import Part
@@ -34,7 +34,7 @@ class Artist:
         self._c = colours
         self._font = QFont(font)
         self._small = QFont(font)
-        self._small.setPointSizeF(font.pointSizeF() * 0.9)
+        self._small.setPixelSize(round(QFontInfo(font).pixelSize() * 0.9))  # whole: an SVG rounds it, and words would shift
         self._changed = changed
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
 
