@@ -79,7 +79,7 @@ def finetune(
     model = {"name": summary.name, "path": str(summary.path), "format": summary.format, "family": summary.family}
     with writing(folder, request.to_dict(), model, resume=request.resume) as run:
         run.update(data=_data_facts(prepared))
-        if summary.converted and not summary.path.exists():
+        if summary.converted and not (request.resume and summary.path.exists()):
             yield from _save_base(loaded, summary.path)
         if request.full:
             return (yield from _run_all(loaded, request, prepared, run, control))
@@ -89,8 +89,8 @@ def finetune(
 def _save_base(loaded: Loaded, path: Path) -> Generator[Event, None, None]:
     yield Notice(message=f"The converted model is saved beside the run, in {path}: without it the result could not be used again.")
     with torch.inference_mode(False):
-        bare = _bare_copy(loaded.model)
-    yield from save_events(bare, loaded.tokenizer, loaded.chat_template, path, control=Control())
+        bare = _bare_copy(loaded.model) if adapters.adapter_names(loaded.model) else loaded.model
+    yield from save_events(bare, loaded.tokenizer, loaded.chat_template, path, overwrite=True, control=Control())
 
 
 def _bare_copy(model: Transformer) -> Transformer:

@@ -5,6 +5,7 @@
       metrics.jsonl            one event per line, appended and flushed
       checkpoint-<step>/       the state to go on from, and the adapter of that step
       adapter/                 the finished adapter in PEFT's format
+      base/                    the model it was trained on, where that was converted and lay nowhere else
       tokenizer/, model/       of a model trained from scratch: its tokenizer, and the finished model as a checkpoint of our own
 """
 
