@@ -89,7 +89,8 @@ Tiny = Callable[..., Transformer]
 
 
 def close(a: Tensor, b: Tensor) -> None:
-    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+    """Equal up to rounding, which without norms grows with the largest value."""
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * max(1.0, float(b.detach().abs().max())))
 
 
 def test_the_rows_cover_every_pair_that_is_allowed() -> None:
