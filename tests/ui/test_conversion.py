@@ -46,6 +46,7 @@ class Converter:
         self.gate = threading.Event()
         self.gate.set()
         self.measured: list[ModelConfig] = []
+        self.samples: list[Path | None] = []
         self.error: Exception | None = None
         self._before: list[tuple[Any, Any]] = []
 
@@ -54,6 +55,7 @@ class Converter:
 
     def measure_conversion(self, new: ModelConfig, sample: Any, control: Control) -> Generator[Event, None, Measure | None]:
         self.measured.append(new)
+        self.samples.append(sample)
         yield Phase(word="Loading")
         while not self.gate.wait(0.005):
             if control.stopping:
@@ -185,10 +187,10 @@ class TestVerdicts:
     def test_exact_and_fresh_changes_are_not_measured_unasked(self, editor: ArchitectureEditor, session: Converter, qtbot: QtBot) -> None:
         pick(editor, "tie_embeddings", False)
         assert not editor.conversion.estimating
-        assert not editor.actions_bar.measure_button.isVisible()
+        assert not editor.actions_bar.measure_button.isVisible(), "there is nothing to measure"
         pick(editor, "residual", "post")
         assert not editor.conversion.estimating
-        editor.actions_bar.measure_button.click()
+        editor.actions_bar.measure_button.menu().actions()[0].trigger()
         qtbot.waitUntil(lambda: "+0.80" in editor.actions_bar.verdict.text, timeout=5000)
         assert editor.actions_bar.verdict.text.startswith("Needs training")
 
@@ -198,6 +200,38 @@ class TestVerdicts:
         assert not editor.conversion.estimating
         assert "has not been measured" in editor.actions_bar.verdict.text
         assert editor.actions_bar.measure_button.isVisible()
+
+    def test_a_text_of_ones_own_is_measured_on_from_then_on(
+        self, editor: ArchitectureEditor, session: Converter, services: Services, qtbot: QtBot
+    ) -> None:
+        pick(editor, "norm", "layernorm")
+        qtbot.waitUntil(lambda: editor.conversion.measured is not None, timeout=5000)
+        idle(services, qtbot)
+        editor.actions_bar._on_sample("mine.txt")
+        qtbot.waitUntil(lambda: session.samples == [None, Path("mine.txt")] and editor.conversion.measured is not None, timeout=5000)
+        idle(services, qtbot)
+        pick(editor, "qk_norm", "head")
+        qtbot.waitUntil(lambda: session.samples[2:] == [Path("mine.txt")], timeout=5000)
+        idle(services, qtbot)
+        editor.conversion.measure_on_builtin()
+        qtbot.waitUntil(lambda: session.samples[3:] == [None], timeout=5000)
+        idle(services, qtbot)
+
+    def test_measuring_gives_way_to_a_persons_own_work_and_comes_back(
+        self, editor: ArchitectureEditor, session: Converter, services: Services, gate: Any, qtbot: QtBot
+    ) -> None:
+        session.gate.clear()
+        pick(editor, "norm", "layernorm")
+        qtbot.waitUntil(lambda: len(session.measured) == 1, timeout=5000)
+        work = gate()
+        services.jobs.start("A reply", work, "chat")
+        qtbot.waitUntil(lambda: len(services.jobs.jobs) == 1, timeout=5000)
+        assert editor.conversion.measured is None
+        assert "has not been measured" in editor.actions_bar.verdict.text
+        session.gate.set()
+        work.through.set()
+        qtbot.waitUntil(lambda: editor.conversion.measured is not None, timeout=5000)
+        idle(services, qtbot)
 
     def test_why_nothing_could_be_measured_is_said_beside_the_verdict(
         self, editor: ArchitectureEditor, session: Converter, services: Services, qtbot: QtBot

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QVBoxLayout, QWidget
+from PySide6.QtCore import Qt, Signal, Slot
+from PySide6.QtWidgets import QFileDialog, QMenu, QVBoxLayout, QWidget
 
 from ui import icons
 from ui.architecture.conversion import Conversion
@@ -29,7 +30,8 @@ class ActionBar(QWidget):
         self._can_build = False
         self.verdict = Note()
         self.apply_button = Button("Apply", "", primary=True)
-        self.measure_button = Button("Measure", "Convert a copy and compare the loss on a sample text.")
+        self.measure_button = Button("Measure", "Convert a copy, and compare how well both predict a text.")
+        self.measure_button.setMenu(self._measure_menu())
         self.heal_button = Button("Heal…", "Heal with a fine-tune: train the converted model a little, so that it finds its way back.")
         self.undo_button = Button("Undo", "Undo the conversion: bring back the model as it was before it.")
         self.build_button = Button("Train from scratch…", "")
@@ -41,7 +43,6 @@ class ActionBar(QWidget):
         ):
             icons.bind(button, icon, services.theme, role)
         self.apply_button.clicked.connect(conversion.apply)
-        self.measure_button.clicked.connect(conversion.measure)
         self.heal_button.clicked.connect(conversion.heal)
         self.undo_button.clicked.connect(conversion.undo)
         self.build_button.clicked.connect(self.build_wanted)
@@ -56,6 +57,23 @@ class ActionBar(QWidget):
         layout.addWidget(buttons)
         conversion.changed.connect(self.refresh)
         self.refresh()
+
+    def _measure_menu(self) -> QMenu:
+        menu = QMenu(self)
+        menu.addAction("On the built-in text").triggered.connect(self._conversion.measure_on_builtin)
+        menu.addAction("On a text of yours…").triggered.connect(self._ask_sample)
+        return menu
+
+    def _ask_sample(self) -> None:
+        dialog = QFileDialog(self.window(), "A text to measure on", "", "Texts (*.txt *.md);;All files (*)")
+        dialog.setFileMode(QFileDialog.FileMode.ExistingFile)
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.fileSelected.connect(self._on_sample)
+        dialog.open()
+
+    @Slot(str)
+    def _on_sample(self, path: str) -> None:
+        self._conversion.measure_on(Path(path))
 
     def set_problem(self, short: str, whole: str) -> None:
         """What keeps the draft from being built: a few words for the buttons, and the whole of it; empty when it can be."""
@@ -81,10 +99,8 @@ class ActionBar(QWidget):
         blocked = bool(self._problem) and conversion.has_model
         self.apply_button.setVisible(changed or blocked or conversion.busy)
         self.apply_button.setEnabled(changed and not conversion.busy)
-        self.measure_button.setVisible(
-            changed and not conversion.busy and conversion.measured is None and not conversion.estimating and found is not None
-            and found.kind != "exact"
-        )  # fmt: skip
+        self.measure_button.setVisible(changed and not conversion.busy and found is not None and found.kind != "exact")
+        self.measure_button.setEnabled(not conversion.estimating)
         self.heal_button.setVisible(converted and not changed and conversion.report.verdict != "exact")
         self.undo_button.setVisible(conversion.can_undo and not conversion.busy)
         self.build_button.setVisible(self._can_build and not blocked)  # one button says what is wrong

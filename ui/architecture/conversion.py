@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import psutil
@@ -14,6 +15,7 @@ from ui.jobs.worker import JobFailure
 from ui.services import Services
 from workbench.core.errors import WorkbenchError
 
+MEASURING_LANE: Final = "background"
 MEASURE_AFTER_MS: Final = 700
 """Toggles in quick succession are measured once, when they have come to rest."""
 AUTOMATIC_UP_TO: Final = 400e6
@@ -38,12 +40,16 @@ class Conversion(QObject):
         self._converting: Job | None = None
         self._apply_next = False
         self._failure = ""
+        self._asked = False
+        self.sample: Path | None = None
+        """The text that the loss is measured on; None: the built-in one."""
         self._models = 0
         self._known: dict[Any, Any] = {}
         self._applied: Any = None
         self._pending: Any = None
         self._soon = QTimer(self, singleShot=True, interval=MEASURE_AFTER_MS)
         self._soon.timeout.connect(self.measure)
+        services.bus.job_started.connect(self._on_job_started)
         services.bus.job_finished.connect(self._on_job_finished)
 
     # ---- what is known -------------------------------------------------------------------------------------------
@@ -93,6 +99,7 @@ class Conversion(QObject):
     def want(self, config: Any) -> None:
         """Another draft; None while it cannot be built."""
         self._config = config
+        self._asked = False
         self._stop_measuring()
         session = self._session
         self.plan = self.measured = None
@@ -111,7 +118,7 @@ class Conversion(QObject):
         self._models += 1
 
     def _key(self, config: Any) -> Any:
-        return self._models, config
+        return self._models, self.sample, config
 
     def _to_be_measured(self) -> bool:
         """Whether it should be measured without being asked: it may, it was not, and nobody is kept waiting by it."""
@@ -123,8 +130,27 @@ class Conversion(QObject):
         return room and summary.parameters <= AUTOMATIC_UP_TO and not any(job.running for job in self._services.jobs.jobs)
 
     @Slot()
+    def measure_on_builtin(self) -> None:
+        """A person asks for the loss on the built-in text."""
+        self._measure_on(None)
+
+    def measure_on(self, sample: Path) -> None:
+        """A person asks for the loss on a text of their own; it is used from now on."""
+        self._measure_on(sample)
+
+    def _measure_on(self, sample: Path | None) -> None:
+        self.sample = sample
+        self._failure = ""
+        self.measured = None if self._session is None or self._config is None else self._known.get(self._key(self._config))
+        if self.measured is None:
+            self._asked = True
+            self._stop_measuring()
+            self.measure()
+        self.changed.emit()
+
+    @Slot()
     def measure(self) -> None:
-        """Find out what the draft does to the loss on a sample, unless that is being done."""
+        """Find out what the draft does to the loss on the sample, unless that is being done."""
         session = self._session
         if self._job is not None or self.plan is None or session is None:
             return
@@ -133,8 +159,8 @@ class Conversion(QObject):
         try:
             self._job = self._services.jobs.start(
                 "Measuring a conversion",
-                partial(session.measure_conversion, config, None),
-                "background",
+                partial(session.measure_conversion, config, self.sample),
+                MEASURING_LANE,
                 on_done=partial(self._on_measured, self._key(config)),
                 on_failed=self._on_not_measured,
                 on_finished=self._on_measuring_ended,
@@ -151,6 +177,7 @@ class Conversion(QObject):
     def _on_measured(self, key: Any, found: Any) -> None:
         if found is None:
             return  # it was stopped
+        self._asked = False
         while len(self._known) >= REMEMBERED:
             self._known.pop(next(iter(self._known)))
         self._known[key] = found
@@ -167,9 +194,17 @@ class Conversion(QObject):
         if self._apply_next:
             self._apply_next = False
             self.apply()
+        elif self._asked and self.plan is not None and self.measured is None and not self._failure:
+            QTimer.singleShot(0, self, self.measure)  # another text was asked for while one was measured
         elif self._to_be_measured():
             self._soon.start()  # the draft moved on while the old one was measured
         self.changed.emit()
+
+    @Slot(object)
+    def _on_job_started(self, job: Job) -> None:
+        """A person's own work has the machine for itself."""
+        if job.lane != MEASURING_LANE and self._job is not None and not self._asked:
+            self._stop_measuring()
 
     @Slot(object)
     def _on_job_finished(self, _job: Job) -> None:
