@@ -45,14 +45,14 @@ def test_tokens_windows_and_vocabulary_are_counted(request_for: PretrainRequest,
     assert 64 * (found.windows + found.held_out) == pytest.approx(found.tokens, abs=3 * 64)
     assert (found.length, found.vocabulary) == (64, 259)
     assert "".join(found.beginning).startswith("The cat sat")
-    assert not found.notices, "that bytes are 259 tokens is no news"
+    assert not any("259" in notice for notice in found.notices), "that bytes are 259 tokens is no news"
     assert [p.name for p in tmp_path.iterdir()] == ["text.txt"]
 
 
 def test_the_context_of_the_model_bounds_the_windows(request_for: PretrainRequest) -> None:
     found = look(replace(request_for, model=replace(request_for.model, max_positions=32)))
     assert found.length == 32
-    assert "32" in found.notices[0]
+    assert any("32" in notice for notice in found.notices)
 
 
 def test_what_the_run_would_refuse_is_refused(request_for: PretrainRequest) -> None:

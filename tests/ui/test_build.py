@@ -159,6 +159,7 @@ def test_rows_that_were_left_out_are_named(open_page: Callable[..., BuildPanel],
     ready(page, qtbot)
     assert page.setup.report.message.title.text() == "1 row was left out."
     assert "no JSON" in page.setup.report.message.text.text()
+    assert page.setup.report.notes.text() == "Few tokens."
 
 
 def test_dropped_files_are_the_data(page: BuildPanel, tmp_path: Path) -> None:

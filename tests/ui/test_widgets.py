@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QApplication, QCheckBox, QHBoxLayout, QLabel, QPus
 from pytestqt.qtbot import QtBot
 
 from ui.theme import DARK, LIGHT, Colours, Theme, contrast
+from ui.widgets.button import Button
 from ui.widgets.flow import FlowLayout
 from ui.widgets.labels import ElidingLabel, MutedLabel
 from ui.widgets.section import CollapsibleSection
@@ -156,6 +157,18 @@ def test_muted_text_and_tones_follow_the_theme(qtbot: QtBot, theme: Theme) -> No
     QApplication.processEvents()
     assert colours_of(label) is DARK
     assert label.palette().color(label.foregroundRole()).name() == DARK.muted
+
+
+def test_a_button_that_is_no_longer_primary_has_the_colours_of_the_others(qtbot: QtBot, theme: Theme) -> None:
+    button, other = Button("Start", "Starts.", primary=True), Button("Other", "Another.")
+    hosts = [shown(qtbot, button), shown(qtbot, other)]
+    for mode in ("dark", "light"):  # a switch meanwhile used to leave the sheet's colours behind
+        theme.set_mode(mode)
+        QApplication.processEvents()
+    button.set_primary(False)
+    assert button.palette().color(button.foregroundRole()) == other.palette().color(other.foregroundRole())
+    assert button.palette().button() == other.palette().button()
+    assert len(hosts) == 2
 
 
 def test_a_flow_wraps_and_hidden_widgets_take_no_room(qtbot: QtBot) -> None:

@@ -13,7 +13,7 @@ from ui.theme import SMALL, Colours, Theme
 from ui.training.check import Check
 from ui.widgets.message import Message
 from ui.widgets.section import CollapsibleSection
-from ui.widgets.text import wrapping
+from ui.widgets.text import Muted, wrapping
 from ui.widgets.tones import colours_of
 from workbench.core.format import count_text
 
@@ -54,6 +54,7 @@ class ReportView(QWidget):
         self.refresh.setAccessibleName("Check the data again")
         icons.bind(self.refresh, "refresh", theme)
         self.refresh.clicked.connect(self.again)
+        self.notes = Muted()
         self.message = Message(theme)
         self.beginning = CollapsibleSection("How the text becomes tokens", expanded=False, quiet=True)
         self.tokens = QLabel(wordWrap=True, textFormat=Qt.TextFormat.RichText)
@@ -67,6 +68,7 @@ class ReportView(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(SMALL + 2)
         layout.addLayout(line)
+        layout.addWidget(self.notes)
         layout.addWidget(self.message)
         layout.addWidget(self.beginning)
         self.hide()
@@ -87,14 +89,14 @@ class ReportView(QWidget):
             self.message.say("error", "The data cannot be used.", failure.message, failure.hint, failure.details)
         elif found is not None and found.problems:
             self._say_problems(found)
-        elif found is not None and found.notices:
-            self.message.say("info", found.notices[0], "\n".join(found.notices[1:]))
-        self.message.setVisible(failure is not None or (found is not None and bool(found.problems or found.notices)))
+        self.notes.setText("" if found is None else "\n".join(found.notices))
+        self.notes.setVisible(bool(self.notes.text()))
+        self.message.setVisible(failure is not None or (found is not None and bool(found.problems)))
 
     def _say_problems(self, found: Any) -> None:
         count, first = len(found.problems), "\n".join(map(str, found.problems[:REASONS_SHOWN]))
         title = f"{count_text(count)} row{'s were' if count > 1 else ' was'} left out."
-        self.message.say("warning", title, first, "\n".join(found.notices), "\n".join(map(str, found.problems)))
+        self.message.say("warning", title, first, "", "\n".join(map(str, found.problems)))
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)

@@ -111,6 +111,11 @@ class Stage(QWidget):
         if self.pair.follow(events):
             self._wake()
 
+    def end(self) -> None:
+        """The run is over: what has not come will not come."""
+        if not self.timeline.cards:
+            self.timeline.clear("The run ended before its first sample.")
+
     def say(self, verdict: str) -> None:
         """Which of the two is better, in plain words."""
         self.verdict.setText(verdict)

@@ -320,6 +320,7 @@ class BuildPanel(QWidget):
     def _on_finished(self) -> None:
         had_focus = self.run_card.isAncestorOf(self.focusWidget()) if self.focusWidget() is not None else False
         self.run_card.leave()
+        self.stage.end()
         self.setup.set_locked(False)
         self.show_page(RUN)
         self._scrolls[1].verticalScrollBar().setValue(0)

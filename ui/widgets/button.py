@@ -52,6 +52,8 @@ class Button(QPushButton):
         sheet = _primary_sheet(_application_colours()) if self._primary else ""
         if sheet != self.styleSheet():
             self.setStyleSheet(sheet)
+            if not sheet:  # a switch of the theme meanwhile leaves the sheet's colours in the palette
+                self.setPalette(QPalette())
 
 
 def _application_colours() -> Colours:

@@ -78,7 +78,7 @@ def trained(
 def _steps(
     model: Transformer, request: PretrainRequest, ready: Prepared, run: Run, control: Control, pace: Pace | None
 ) -> Generator[Event, None, TrainResult]:
-    """The events of training, with a sample wherever one is due."""
+    """The events of training, with a sample wherever one is due, and one of the finished model."""
     corpus, config = ready.corpus, request.train
     samples = Samples(model, ready.tokenizer, ready.objective, corpus, config)
     steps = train(
@@ -91,14 +91,20 @@ def _steps(
                 event = next(steps)
             except StopIteration as end:
                 result: TrainResult = end.value
-                return result
+                break
             run.record(event)
             yield event
             if isinstance(event, StepEvent) and samples.due(event.step) and not control.stopping:
-                text = samples.text(event.step, control)
-                sample = SampleEvent(step=event.step, of=event.of, prompt=config.sample_prompt, text=text)
-                run.record(sample)
-                yield sample
+                yield _sample(samples, event.step, event.of, run, control)
+    if result.reason == "done" and config.sample_every is not None and not samples.due(result.steps):
+        yield _sample(samples, result.steps, result.steps, run, control)
+    return result
+
+
+def _sample(samples: Samples, step: int, of: int, run: Run, control: Control) -> SampleEvent:
+    sample = SampleEvent(step=step, of=of, prompt=samples.prompt, text=samples.text(step, control))
+    run.record(sample)
+    return sample
 
 
 def _saved(model: Transformer, ready: Prepared, path: Path) -> Generator[Event, None, None]:

@@ -24,6 +24,11 @@ class Samples:
         self._model, self._tokenizer, self._objective, self._config = model, tokenizer, objective, config
         self._passages = corpus.validation if len(corpus.validation) else corpus.training
 
+    @property
+    def prompt(self) -> str:
+        """What each sample continues."""
+        return self._config.sample_prompt
+
     def due(self, step: int) -> bool:
         """Whether a sample belongs after this update."""
         every = self._config.sample_every
