@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import torch
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QApplication, QComboBox
+from PySide6.QtGui import QAccessible
+from PySide6.QtWidgets import QAbstractButton, QAbstractItemView, QAbstractSpinBox, QApplication, QComboBox, QLineEdit
 from pytestqt.modeltest import ModelTester
 from pytestqt.qtbot import QtBot
 from torch import nn
@@ -278,6 +279,26 @@ class TestRoom:
         QApplication.processEvents()
         assert panel.minimumSizeHint().height() <= 620
         assert panel.minimumSizeHint().height() - before < 120, "a verdict and a line of buttons"
+
+
+def test_everything_that_takes_the_focus_has_a_name(editor: ArchitectureEditor, services: Services, qtbot: QtBot) -> None:
+    from ui.architecture.compare import CompareView
+
+    row = editor.form.row("norm")
+    assert row is not None
+    editor.form.explain(row)
+    compare = CompareView(services)
+    qtbot.addWidget(compare)
+    seen = 0
+    for host in (editor, compare):
+        for kind in (QAbstractButton, QLineEdit, QAbstractSpinBox, QComboBox, QAbstractItemView):
+            for widget in host.findChildren(kind):
+                inner = widget.objectName().startswith("qt_") or isinstance(widget.parentWidget(), (QAbstractSpinBox, QComboBox))
+                popup = widget.window() is not host.window()
+                if widget.focusPolicy() != Qt.FocusPolicy.NoFocus and not inner and not popup:
+                    seen += 1
+                    assert QAccessible.queryAccessibleInterface(widget).text(QAccessible.Text.Name), widget
+    assert seen > 60
 
 
 class TestPresets:
