@@ -19,7 +19,7 @@ from ui.jobs.worker import JobFailure
 from ui.services import Services
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event
-from workbench.library import Library, ModelEntry
+from workbench.library import Library, ModelEntry, model_label
 
 STARTER: Final = "starter"
 FILTER: Final = "Models (*.gguf *.safetensors config.json);;All files (*)"
@@ -325,7 +325,7 @@ class ModelController(QObject):
             )
             self._recent.append(command)
         for command, path in zip(self._recent, recent, strict=False):
-            text = path.name.replace("&", "&&")
+            text = model_label(path).replace("&", "&&")
             command.info = replace(command.info, text=text, tooltip=f"Load {path}")
             command.setText(text)
             command.setData(path)
@@ -342,4 +342,4 @@ class ModelController(QObject):
 
 
 def _name(model: str | Path) -> str:
-    return model.name if isinstance(model, Path) else str(model)
+    return model_label(model) if isinstance(model, Path) else str(model)

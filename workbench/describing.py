@@ -7,16 +7,24 @@ from pathlib import Path
 from workbench.checkpoints import Loaded
 from workbench.core.errors import FileError, WorkbenchError
 from workbench.devices import Compute
+from workbench.library import model_label
 from workbench.requests import ModelSummary
 from workbench.tokenizers import ChatTemplate, Tokenizer
 from workbench.tokenizers import chat_template as usable_template
+
+
+def _name(loaded: Loaded, path: Path, asked: str | Path) -> str:
+    if isinstance(asked, str) and not Path(asked).exists():
+        return asked
+    label = model_label(path)
+    return loaded.source.name if label == path.name else label
 
 
 def summarize(loaded: Loaded, path: Path, asked: str | Path, compute: Compute, template: ChatTemplate | None) -> ModelSummary:
     """What a person is told about a model that was loaded."""
     model = loaded.model
     return ModelSummary(
-        name=str(asked) if isinstance(asked, str) and not Path(asked).exists() else model_label(path, loaded.source.name),
+        name=_name(loaded, path, asked),
         path=path,
         format=loaded.source.format,
         family=loaded.source.family,
@@ -29,14 +37,6 @@ def summarize(loaded: Loaded, path: Path, asked: str | Path, compute: Compute, t
         chat=template is not None,
         notices=loaded.notices,
     )
-
-
-def model_label(path: Path, name: str) -> str:
-    """What a model is called on screen: one that a run from scratch made by its run's name, one of a pair by both."""
-    run = path.parent
-    if path.name != "model" or not (run / "run.json").is_file():
-        return name
-    return f"{run.parent.name} {run.name}" if (run.parent / "pair.json").is_file() else run.name
 
 
 def adapter_label(path: Path) -> str:

