@@ -18,6 +18,7 @@ from ui.forms.choice import ChoiceEditor
 from ui.forms.editors import Editor, make_editor
 from ui.forms.help import field_html, plain_value
 from ui.forms.menu import field_menu
+from ui.forms.placing import place
 from ui.forms.row import INDENT, FieldRow
 from ui.forms.search import filter_rows
 from ui.theme import GRID
@@ -282,7 +283,7 @@ class ConfigForm(QWidget):
         self._problems = problems
         for row in self.rows.values():
             row.problem = ""
-        unplaced = self._place(problems)
+        unplaced = place(self, problems)
         self._unplaced.setText("\n".join(str(p) for p in unplaced))
         self._unplaced.setStyleSheet(f"color: {colours_of(self).error};")
         self._unplaced.setVisible(bool(unplaced))
@@ -291,35 +292,11 @@ class ConfigForm(QWidget):
         if news:
             self.problems_changed.emit(list(problems))
 
-    def _place(self, problems: list[Problem]) -> list[Problem]:
-        """Hand each problem to its row or to the options it concerns; returns those that have no place here."""
-        nested: dict[str, list[Problem]] = {n: [] for n, r in self.rows.items() if isinstance(r.editor, ChoiceEditor)}
-        unplaced = []
-        known = {i.name for i in describe(self.config_type)}
-        for problem in problems:
-            name, _, option = problem.field.partition(".")
-            if name not in self.rows:
-                if name not in known:  # a described field that is left out here is shown by whoever left it out
-                    unplaced.append(problem)
-            elif option and name in nested:
-                nested[name].append(dataclasses.replace(problem, field=option))
-            else:
-                row = self.rows[name]
-                row.problem = f"{row.problem}\n{problem}".strip()
-        for name, theirs in nested.items():
-            editor = self.rows[name].editor
-            form = editor.form if isinstance(editor, ChoiceEditor) else None
-            if form is not None:
-                form._set_problems_from_parent(theirs)
-            elif theirs:
-                self.rows[name].problem = "\n".join(map(str, theirs))
-        return unplaced
-
-    def _set_problems_from_parent(self, problems: list[Problem]) -> None:
+    def set_problems_from_parent(self, problems: list[Problem]) -> None:
         for row in self.rows.values():
             row.problem = ""
         self._problems = problems
-        self._place(problems)
+        place(self, problems)
         self._show_rows()
 
     def _show_rows(self) -> None:
