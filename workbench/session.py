@@ -46,6 +46,7 @@ from workbench.requests import (
     PromptRequest,
     ScoreRequest,
 )
+from workbench.runs import fresh_folder
 from workbench.tokenizers import ChatTemplate
 from workbench.training import TrainResult
 
@@ -226,6 +227,10 @@ class Session:
     def preflight_pretrain(self, request: PretrainRequest, control: Control | None = None) -> Generator[Event, None, PretrainCheck]:
         """What a run from scratch would read: tokens, windows, vocabulary. See `pretraining.preflight`."""
         return preflight_pretrain(request, self.library.resolve, control or Control())
+
+    def run_folder(self, label: str) -> Path:
+        """A folder for a run that does not exist yet, named by date, time and `label`."""
+        return fresh_folder(self.library.runs_folder, label)
 
     def pretrain(self, request: PretrainRequest, control: Control | None = None) -> Generator[Event, None, TrainResult]:
         """Train a fresh model; the current one, if any, stays as it is. `load(result.model)` opens the finished one. See

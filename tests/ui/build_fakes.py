@@ -48,7 +48,9 @@ class FakeSession:
 
     def __post_init__(self) -> None:
         self.reading.set()
-        self.library = SimpleNamespace(runs_folder=self.folder)
+
+    def run_folder(self, label: str) -> Path:
+        return self.folder / f"2026-01-01-{label}"
 
     def preflight_pretrain(self, request: PretrainRequest, control: Control) -> Generator[Event, None, PretrainCheck]:
         self.checks.append(request)

@@ -32,7 +32,6 @@ from workbench.core.fields import Problem, describe
 from workbench.data import DataConfig
 from workbench.model import PRESETS, ModelConfig, account
 from workbench.requests import PairRequest, PretrainRequest
-from workbench.runs import fresh_folder
 from workbench.tokenizers.config import TokenizerConfig
 from workbench.training import PretrainConfig
 
@@ -167,7 +166,7 @@ class Setup(QWidget):
     def fresh_request(self) -> PretrainRequest | PairRequest:
         """What a start asks for: one run or a pair, in a folder of its own that says what is built."""
         label = self.architecture.preset or "own"
-        folder = fresh_folder(self._services.engine.library.runs_folder, f"{label}-pair" if self.pair else label)
+        folder = self._services.engine.run_folder(f"{label}-pair" if self.pair else label)
         return replace(self.pair_request() if self.pair else self.request(), out=folder)
 
     def problem(self) -> tuple[str, str]:
