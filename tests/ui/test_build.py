@@ -280,6 +280,15 @@ def test_the_model_is_used_where_a_person_says(page: BuildPanel, services: Servi
     assert (opened, shown) == ([folder, folder], ["chat", "finetune"])
 
 
+def test_a_model_that_only_fills_in_is_not_asked_to_write(page: BuildPanel, session: FakeSession, qtbot: QtBot) -> None:
+    page.setup.architecture.take("tiny-bert", PRESETS["tiny-bert"].config)
+    ready(page, qtbot)
+    click(qtbot, page.start_button)
+    finish(page, session, qtbot)
+    assert page.result.generate.isHidden()
+    assert page.result.folder.isVisible()
+
+
 def test_a_failure_says_why_and_what_is_kept(page: BuildPanel, session: FakeSession, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
     real = session._events
 

@@ -91,8 +91,8 @@ class ResultCard(QWidget):
         models = self.outcome.models
         return models.get(self.side.value if ALONE not in models else ALONE)
 
-    def show_result(self, result: Any, track: BuildTrack, seconds: float, verdict: str = "") -> None:
-        """A `TrainResult`: done or stopped."""
+    def show_result(self, result: Any, track: BuildTrack, seconds: float, verdict: str = "", writes: bool = True) -> None:
+        """A `TrainResult`: done or stopped. `writes` is False for a model that only fills in masked tokens."""
         outcome = Outcome.of(result, track)
         took = f"{result.steps:,} step{'s' if result.steps != 1 else ''} in {duration_text(seconds)}"
         if result.reason == "stopped":
@@ -104,6 +104,7 @@ class ResultCard(QWidget):
         else:
             title, text = f"Done: {took}.", verdict or track.outcome()
         self._show(outcome)
+        self.generate.setVisible(bool(outcome.models) and writes)
         self.message.say("good" if outcome.models else "info", title, text)
 
     def show_failure(self, failure: JobFailure, track: BuildTrack) -> None:

@@ -309,7 +309,8 @@ class BuildPanel(QWidget):
         job, track = self.run_card.job, self.track
         words = verdict(result.final or track.pair, result.steps, track.tokens, track.noise) if result.runs and result.steps else ""
         self.stage.say(words)
-        self.result.show_result(result, track, job.elapsed if job is not None else 0.0, words)
+        asked = getattr(self._request, "a", self._request)
+        self.result.show_result(result, track, job.elapsed if job is not None else 0.0, words, asked.model.causal)
         if track.typical_speed is not None:
             self.setup.take_speed(track.typical_speed)
 
