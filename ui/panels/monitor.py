@@ -25,8 +25,8 @@ from workbench.core.events import Event
 from workbench.core.metrics import FAMILIES, METRICS, PLOTS, MetricFamily, PlotInfo
 
 CLOCK_MS: Final = 50
-DRAWING_SHARE: Final = 0.05
-"""Of the GUI thread's time. A chart that is dear to draw is drawn less often; values wait, none is lost."""
+DRAWING_SHARE: Final = 0.015
+"""Of the GUI thread's time, as measured. Charts that are dear to draw are drawn less often; values wait, none is lost."""
 SIDE_BY_SIDE: Final = 3
 """Charts that always stand beside each other; the others share the last place and are chosen there. A chart whose runs do not
 lie over each other (two runs side by side) takes the first place while it is the newest."""
@@ -54,7 +54,8 @@ class MonitorPanel(QWidget):
         self._activity = ActivityClock()
         self._run_count = 0
         self._run_note = ""
-        self._next_draw = 0.0
+        self._drawn: list[LivePlot | BlockPlot] = []
+        self._drawn_at = 0.0
         self.plots = {info.name: self._plot(info) for info in PLOTS.values()}
         self.blocks: dict[str, BlockPlot] = {}
         """Charts of what was seen inside the blocks; made with the first look."""
@@ -254,7 +255,7 @@ class MonitorPanel(QWidget):
     def _tick(self) -> None:
         """Draw what has changed and can be seen; rest when there is nothing."""
         now = time.perf_counter()
-        if now < self._next_draw:
+        if now < self._drawn_at + sum(p.cost_seconds for p in self._drawn) / DRAWING_SHARE:
             return
         dirty = [p for p in self.charts.values() if p.dirty and p.isVisible()]
         if not dirty:
@@ -262,7 +263,7 @@ class MonitorPanel(QWidget):
             return
         for plot in dirty:
             plot.refresh()
-        self._next_draw = now + sum(p.cost_seconds for p in dirty) / DRAWING_SHARE
+        self._drawn, self._drawn_at = dirty, now
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
@@ -308,6 +309,7 @@ class MonitorPanel(QWidget):
                 plot.start_run(SESSION)
         for name in list(self.blocks):  # they come back with the next look
             plot = self.blocks.pop(name)
+            self._drawn = []
             self.other_choice.removeItem(self.other_choice.findData(name))
             self.others.removeWidget(plot)
             plot.deleteLater()

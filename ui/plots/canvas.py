@@ -33,6 +33,7 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         super().__init__(axisItems={"bottom": bottom, "left": left})
         self.axes = (bottom, left)
         self.paint_seconds = 0.0
+        """CPU time of all paintings since the owner has set it to zero: one change may be painted more than once."""
         item = self.getPlotItem()
         item.hideButtons()
         item.setMenuEnabled(False)
@@ -80,7 +81,7 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
     def paintEvent(self, event: QPaintEvent) -> None:
         started = time.thread_time()
         super().paintEvent(event)
-        self.paint_seconds = time.thread_time() - started
+        self.paint_seconds += time.thread_time() - started
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)

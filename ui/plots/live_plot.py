@@ -338,6 +338,7 @@ class LivePlot(QWidget):
             return False
         started = time.thread_time()
         self._dirty = False
+        self.canvas.paint_seconds = 0.0
         curves = [c for c in self._shown_curves() if len(c.series)]
         self.canvas.set_empty(not curves)
         if curves and self._follow and self._leader is None:
@@ -358,7 +359,7 @@ class LivePlot(QWidget):
 
     @property
     def cost_seconds(self) -> float:
-        """CPU time of the last redraw, painting included."""
+        """CPU time of the last redraw, with the paintings that followed it so far."""
         return self.refresh_seconds + self.canvas.paint_seconds
 
     def _newest_run(self, curves: Sequence[Curve]) -> list[Curve]:
