@@ -323,6 +323,8 @@ def test_lengths_in_words() -> None:
     steps = PretrainConfig(max_steps=100)
     assert length_words(steps, 0, None) == "32 × 128 = 4,096 tokens per step; 100 steps read 409.6 k tokens."
     assert "0.819 passes" in length_words(steps, 500_000, None)
+    assert "by heart" not in length_words(steps, 500_000, None)
+    assert "by heart" in length_words(steps, 50_000, None)
     assert "about 50 s (estimated)" in length_words(steps, 0, 0.5)
     assert "about 120 steps" in length_words(PretrainConfig(max_minutes=1.0), 0, 0.5)
 

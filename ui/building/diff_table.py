@@ -13,7 +13,7 @@ from ui import icons
 from ui.building.words import difference_texts
 from ui.theme import MEDIUM, SMALL, Theme, tabular
 from ui.widgets.labels import MutedLabel
-from workbench.model import ModelConfig
+from workbench.model import ModelConfig, account
 from workbench.model.differences import differences
 
 SIDES: Final = ("A", "B")
@@ -60,8 +60,19 @@ class DiffTable(QWidget):
             field = difference.field.partition(".")[0]
             if self._removable and field not in self.buttons:
                 self._grid.addWidget(self._button(field, texts[0]), number, 3)
+        self._add_sizes(a, b)
         self.setAccessibleName("; ".join(f"{label}: A {one}, B {other}" for label, one, other in self.rows))
         self.setVisible(bool(self.rows))
+
+    def _add_sizes(self, a: ModelConfig, b: ModelConfig) -> None:
+        """How large both are, where that differs."""
+        if not self.rows or a.problems() or b.problems():
+            return
+        sizes = [account(config).parameters for config in (a, b)]
+        if sizes[0] != sizes[1]:
+            self._grid.addWidget(MutedLabel("Parameters"), len(self.rows) + 1, 0)
+            for column, size in enumerate(sizes, start=1):
+                self._grid.addWidget(MutedLabel(f"{size:,}"), len(self.rows) + 1, column)
 
     def _cell(self, text: str, strong: bool) -> QLabel:
         label = QLabel(text, wordWrap=True, textFormat=Qt.TextFormat.PlainText)

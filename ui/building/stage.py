@@ -22,7 +22,7 @@ from workbench.core.events import Event
 from workbench.requests import PairRequest, PretrainRequest
 
 CLOCK_MS: Final = 100
-PAIR_HEIGHT: Final = 300
+PAIR_HEIGHT: Final = 380
 SEED_WORDS: Final = "Same data, same seed ({seed}), same batches in the same order."
 
 

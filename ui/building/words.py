@@ -19,6 +19,8 @@ STATE_BYTES: Final = 16
 """Per parameter while all are trained: the weight, its gradient and Adam's two means, each in float32."""
 BACKWARD: Final = 3
 """A training step costs about three forward passes."""
+MANY: Final = 4
+"""Passes over the same text up to which each is worth nearly as much as new text (arXiv:2305.16264)."""
 CHOICES_NAMED: Final = ("position", "norm", "residual", "mlp")
 NOTHING: Final = 0.005
 """Nats per token; a smaller difference is called none."""
@@ -120,7 +122,10 @@ def length_words(train: PretrainConfig, tokens: int, seconds: float | None) -> s
 
 
 def _passes(read: int, tokens: int) -> str:
-    return f", {decimal(read / tokens)} passes over the data" if tokens else ""
+    if not tokens:
+        return ""
+    by_heart = " (beyond about four it learns them by heart)" if read > MANY * tokens else ""
+    return f", {decimal(read / tokens)} passes over the data{by_heart}"
 
 
 def tokenizer_words(tokenizer: TokenizerConfig, vocabulary: int) -> str:

@@ -142,9 +142,10 @@ class Reference:
         if self.estimated:
             pen.setDashPattern([5, 4])
         self.line.setPen(pen)
-        self.line.label.setColor(colour)
-        self.line.label.fill = pg.mkBrush(colours.base)
-        self.line.label.setFont(owner.font())
+        if self.label:
+            self.line.label.setColor(colour)
+            self.line.label.fill = pg.mkBrush(colours.base)
+            self.line.label.setFont(owner.font())
 
     @property
     def text(self) -> str:

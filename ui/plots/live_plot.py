@@ -212,7 +212,7 @@ class LivePlot(QWidget):
         self.remove_reference(name)
         text = f"{label} (estimated)" if estimated else label
         line = pg.InfiniteLine(
-            angle=0, movable=False, label=text, labelOpts={"position": 0.98, "anchors": [(1, 0), (1, 1)], "movable": False}
+            angle=0, movable=False, label=text or None, labelOpts={"position": 0.98, "anchors": [(1, 0), (1, 1)], "movable": False}
         )
         line.setZValue(5)
         self._view.addItem(line, ignoreBounds=True)
