@@ -14,14 +14,11 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from workbench.adapters import LoraConfig, attach, trainable_parameters
 from workbench.caches import KVCache
-from workbench.core.errors import ConfigError
 from workbench.model import PRESETS, ModelConfig, Transformer, account
 from workbench.model import convert as module
 from workbench.model.convert import convert, plan
 from workbench.parts.norms import NORMS
-from workbench.parts.positions.sinusoidal import sinusoids
 
 Tiny = Callable[..., Transformer]
 GPT: dict[str, Any] = dict(
@@ -380,98 +377,6 @@ def test_plan_and_conversion_agree_for_any_pair(
     if planned.verdict == "exact":
         ids = torch.randint(61, (1, 16), generator=torch.Generator().manual_seed(3))
         assert moved(full(model, ids), full(made, ids)) < 3e-5, planned.changes
-
-
-# ---- single rules --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("norm", ["layernorm", "rmsnorm", rms(unit_offset=True)])
-def test_a_table_that_is_turned_waves_is_recognised(tiny: Tiny, ids: Tensor, norm: Any) -> None:
-    """Least squares finds the turn, the scale and the shift when there are some."""
-    model = tiny(**{**UNTIED, "norm": norm}, segment_types=1)
-    draw = torch.Generator().manual_seed(2)
-    turn = torch.linalg.qr(torch.randn(16, 16, generator=draw)).Q
-    waves = sinusoids(torch.arange(24), 16, 10000.0)
-    if norm == "layernorm":  # which sees only what is left without the mean
-        waves = waves - waves.mean(1, keepdim=True)
-        basis = torch.linalg.qr(torch.cat((torch.ones(16, 1), torch.randn(16, 15, generator=draw)), 1)).Q[:, 1:]
-        inner = torch.linalg.qr(torch.randn(15, 15, generator=draw)).Q
-        turn = basis @ inner @ basis.T + torch.full((16, 16), 1 / 16)
-    with torch.no_grad():
-        model.position.weight.copy_(0.3 * waves @ turn + torch.randn(16, generator=draw))
-    made, report = convert(model, replace(model.config, position=model.config.position.registry.choose("sinusoidal")))
-    assert report.verdict == "approximate"
-    assert moved(full(model, ids), full(made, ids)) < 1e-3  # ε weighs less in a larger stream
-    plain, _ = convert(tiny(**UNTIED), replace(tiny(**UNTIED).config, position=model.config.position.registry.choose("sinusoidal")))
-    assert moved(full(tiny(**UNTIED), ids), full(plain, ids)) > 1e-2
-
-
-def test_silu_and_gelu_meet_at_1_702(tiny: Tiny, ids: Tensor) -> None:
-    model = tiny()
-    made, _ = convert(model, replace(model.config, mlp=model.config.mlp.registry.choose("geglu")))
-    copied, _ = convert(model, replace(model.config, mlp=model.config.mlp.registry.choose("geglu")))
-    copied.load_state_dict(model.state_dict())
-    assert moved(full(model, ids), full(made, ids)) < 0.25 * moved(full(model, ids), full(copied, ids))
-
-
-def test_the_middle_blocks_are_left_out(tiny: Tiny) -> None:
-    model = tiny(n_layers=7)
-    made, _ = convert(model, replace(model.config, n_layers=4))
-    kept = [model.blocks[n].mlp.up_proj.weight for n in (0, 1, 5, 6)]
-    assert all(torch.equal(block.mlp.up_proj.weight, weight) for block, weight in zip(made.blocks, kept, strict=True))
-
-
-def test_a_plan_says_what_would_make_it_exact(tiny: Tiny, ids: Tensor) -> None:
-    model = tiny(**GPT)
-    new = replace(model.config, norm=NORMS.choose("rmsnorm"))
-    needs = {name: value for change in plan(model.config, new).changes for name, value in change.needs.items()}
-    assert needs == {"tie_embeddings": False, "head_bias": True}
-    made, report = convert(model, replace(new, **needs))
-    assert report.verdict == "exact"
-    assert moved(full(model, ids), full(made, ids)) < 1e-5
-
-
-def test_settings_that_follow_others_are_no_change(tiny: Tiny) -> None:
-    config = tiny().config
-    assert not plan(config, replace(config, n_kv_heads=4, head_dim=4, final_norm=True)).changes
-
-
-def test_adapters_are_left_out(tiny: Tiny, ids: Tensor) -> None:
-    model = tiny(n_kv_heads=2)
-    bare = full(model, ids)
-    attach(model, LoraConfig(r=2), "default")
-    with torch.no_grad():
-        for parameter in trainable_parameters(model, "default").values():
-            parameter.fill_(0.1)
-    assert moved(bare, full(model, ids)) > 1e-2
-    made, _ = convert(model, replace(model.config, n_kv_heads=4))
-    assert moved(bare, full(made, ids)) < 1e-5
-    assert not any("adapters" in name for name, _ in made.named_parameters())
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_other_precisions_are_kept(tiny: Tiny, ids: Tensor, dtype: torch.dtype) -> None:
-    model = tiny(dtype, **UNTIED)
-    made, report = convert(model, replace(model.config, norm=NORMS.choose("rmsnorm"), head_bias=True, vocab_size=66))
-    assert made.dtype == dtype
-    assert report.verdict == "exact"
-    assert moved(full(model, ids).float(), full(made, ids).float()) < (0.1 if dtype == torch.bfloat16 else 1e-6)
-
-
-def test_fresh_parts_follow_the_initialisation_and_the_seed(tiny: Tiny) -> None:
-    model = tiny()
-    new = replace(model.config, vocab_size=600, init=model.config.init.registry.choose("gpt2", std=0.5))
-    one, other, again = (convert(model, new, seed=seed)[0].embedding.weight[61:].detach() for seed in (0, 1, 0))
-    assert float(one.std()) == pytest.approx(0.5, rel=0.05)
-    assert torch.equal(one, again)
-    assert not torch.equal(one, other)
-
-
-def test_what_cannot_be_built_is_refused(tiny: Tiny) -> None:
-    model = tiny()
-    for act in (lambda new: plan(model.config, new), lambda new: convert(model, new)):
-        with pytest.raises(ConfigError, match="cannot share"):
-            act(replace(model.config, n_kv_heads=3))
 
 
 def test_a_kind_that_comes_later_is_fresh(tiny: Tiny, ids: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
