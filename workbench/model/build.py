@@ -46,13 +46,18 @@ def build_model(
         blocks=blocks,
         final_norm=norm() if config.has_final_norm else nn.Identity(),
         lm_head=head,
-        segment_embedding=nn.Embedding(config.segment_types, config.d_model, **where) if config.segment_types else None,
+        segment_embedding=_table(config.segment_types, config.d_model, where) if config.segment_types else None,
         embedding_norm=norm() if config.embedding_norm else nn.Identity(),
         head_transform=HeadTransform(config.d_model, norm(), **where) if config.head_transform else nn.Identity(),
     )
     if init and torch.device(device).type != "meta":
         initialise(model, config.init.make(), config.n_layers, seed)
     return model.eval()
+
+
+def _table(rows: int, width: int, where: dict[str, Any]) -> nn.Embedding:
+    """Values undefined until initialised or loaded: drawing them on the meta device would cost a second of imports."""
+    return nn.Embedding(rows, width, _weight=torch.empty(rows, width, **where), _freeze=False)
 
 
 def _block(config: ModelConfig, index: int, norm: partial[nn.Module], position: Position, where: dict[str, Any]) -> Block:
