@@ -22,7 +22,7 @@ from workbench.core.events import Event
 from workbench.requests import PairRequest, PretrainRequest
 
 CLOCK_MS: Final = 100
-PAIR_HEIGHT: Final = 380
+PAIR_HEIGHT: Final = 360
 SEED_WORDS: Final = "Same data, same seed ({seed}), same batches in the same order."
 
 
@@ -46,7 +46,7 @@ class Stage(QWidget):
         self.title.setFont(bold)
         self.facts = Muted()
         self.pair = PairPlot()
-        self.pair.setMinimumHeight(PAIR_HEIGHT)
+        self.pair.setFixedHeight(PAIR_HEIGHT)
         self.diff = DiffTable(theme)
         self.same = Muted()
         self.verdict = wrapping(name="verdict")
