@@ -13,6 +13,7 @@ from torch import Tensor
 from workbench.adapters import LoraConfig, attach, trainable_parameters
 from workbench.core.errors import ConfigError
 from workbench.model import Transformer
+from workbench.model.conversion.waves import procrustes
 from workbench.model.convert import convert, plan
 from workbench.parts.norms import NORMS
 from workbench.parts.positions.sinusoidal import sinusoids
@@ -58,6 +59,24 @@ def test_a_table_that_is_turned_waves_is_recognised(tiny: Tiny, ids: Tensor, nor
     assert moved(full(model, ids), full(made, ids)) < 1e-3  # ε weighs less in a larger stream
     plain, _ = convert(tiny(**UNTIED), replace(tiny(**UNTIED).config, position=model.config.position.registry.choose("sinusoidal")))
     assert moved(full(tiny(**UNTIED), ids), full(plain, ids)) > 1e-2
+
+
+@pytest.mark.parametrize("keep_mean", [False, True])
+def test_waves_that_fit_badly_disturb_no_more_than_none(keep_mean: bool) -> None:
+    draw = torch.Generator().manual_seed(4)
+    table = torch.randn(24, 16, generator=draw, dtype=torch.float64)
+    waves = sinusoids(torch.arange(24), 16, 10000.0).double()
+    if keep_mean:
+        table, waves = (t - t.mean(1, keepdim=True) for t in (table, waves))
+    table, waves = table - table.mean(0), waves - waves.mean(0)
+    turn, scale = procrustes(table, waves, keep_mean)
+    torch.testing.assert_close(turn @ turn.T, torch.eye(16, dtype=torch.float64))
+    error = (table - waves @ turn / scale).norm()
+    assert error < table.norm()
+    assert all(error <= (table - waves @ turn / other).norm() for other in (0.9 * scale, 1.1 * scale))
+    assert procrustes(table * 0, waves, keep_mean)[1] > 1000
+    if keep_mean:
+        torch.testing.assert_close(turn.sum(0), torch.ones(16, dtype=torch.float64))
 
 
 def test_silu_and_gelu_meet_at_1_702(tiny: Tiny, ids: Tensor) -> None:

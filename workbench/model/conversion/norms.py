@@ -25,7 +25,6 @@ READERS: dict[str, dict[str, tuple[str, ...]]] = {
 """Placement -> norm of a block -> the linears that read it, where these are all that the norm's output goes to."""
 
 _SINGLE = 1e-6
-"""Relative difference of an ε that a file kept in single precision."""
 _WRITERS = ("attention.o_proj", "mlp.down_proj")
 
 
@@ -42,6 +41,8 @@ def norm(state: State, new: ModelConfig) -> Iterator[Step]:
     if old == new.norm or (old.kind == new.norm.kind and _but_for_epsilon(old, new.norm)):
         return
     now = state.config
+    if hasattr(old.options, "eps") and _same_epsilon(old.options.eps, option(new.norm, "eps", 0.0)):
+        now = changed(now, norm=with_options(old, eps=new.norm.options.eps))
     if not {old.kind, new.norm.kind} <= {"layernorm", "rmsnorm"}:
         yield from _other_kind(now, new)
         return
@@ -50,6 +51,11 @@ def norm(state: State, new: ModelConfig) -> Iterator[Step]:
         if found is not None:
             now = found.after
             yield found
+
+
+def _same_epsilon(old: float, new: float) -> bool:
+    """Whether two differ by no more than a file in single precision would round."""
+    return math.isclose(old, new, rel_tol=_SINGLE)
 
 
 def _but_for_epsilon(old: Choice[nn.Module], new: Choice[nn.Module]) -> bool:
@@ -250,7 +256,7 @@ def epsilon(state: State, new: ModelConfig) -> Iterator[Step]:
     if old is None or wanted is None or now.norm == new.norm:
         return
     after = changed(now, norm=with_options(now.norm, eps=wanted))
-    if math.isclose(old, wanted, rel_tol=_SINGLE):
+    if _same_epsilon(old, wanted):
         yield Step("norm", EXACT, "ε is the same number, rounded otherwise.", after)
     else:
         yield Step("norm", APPROXIMATE, f"ε changes from {old:g} to {wanted:g}, which moves small vectors a little.", after)

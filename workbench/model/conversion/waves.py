@@ -19,6 +19,8 @@ from workbench.model.conversion.embeddings import embedding_factor, segment_fact
 from workbench.model.conversion.norms import centre_stream, readers
 from workbench.parts.positions.sinusoidal import sinusoids
 
+_FAINTEST = 1e4
+"""How many times larger than its waves a stream is made at most."""
 _WRITERS = ("attention.o_proj", "mlp.down_proj")
 
 
@@ -55,18 +57,19 @@ def fit_waves(weights: Weights, now: ModelConfig, after: ModelConfig) -> None:
 
 
 def procrustes(source: Tensor, target: Tensor, keep_mean: bool) -> tuple[Tensor, float]:
-    """(orthogonal Q [C, C], scale s) with s · source Qᵀ nearest to target, both [N, C] and centred; Q keeps the direction of
-    the mean where asked."""
-    size = float(source.square().sum())
+    """(orthogonal Q [C, C], scale s) with target · Q / s nearest to source, both [N, C] and centred; Q keeps the direction of
+    the mean where asked.
+
+    The error is that of the source, which the model knows: waves that fit badly are made faint (a large s) and never disturb
+    more than no positions at all would.
+    """
     product = target.t() @ source
-    if size == 0.0:
-        return torch.eye(source.shape[1], dtype=source.dtype, device=source.device), 1.0
-    if keep_mean:
-        width = product.shape[0]
-        product = product + torch.full_like(product, float(product.norm()) / width)
-    left, strengths, right = torch.linalg.svd(product)
-    kept = strengths.sum() - (float((target.t() @ source).norm()) if keep_mean else 0.0)
-    return left @ right, max(float(kept) / size, 1e-6)
+    if not bool(product.any()):
+        return torch.eye(source.shape[1], dtype=source.dtype, device=source.device), _FAINTEST
+    mean = float(product.norm()) if keep_mean else 0.0  # centred rows have nothing there: whatever is added stays apart
+    left, strengths, right = torch.linalg.svd(product + mean / product.shape[0])
+    fit = float(strengths.sum()) - mean
+    return left @ right, min(float(target.square().sum()) / max(fit, 1e-12), _FAINTEST)
 
 
 def _turn_stream(weights: Weights, now: ModelConfig, turn: Tensor, scale: float, shift: Tensor, after: ModelConfig) -> None:
