@@ -121,9 +121,14 @@ def plain_steps(vocabulary: int, narrow: bool) -> Iterator[float]:
 
 
 def by_hand(model: Any) -> Any:
-    """`model` with its blocks replaced by code for this one architecture: no kinds, no closures, no frame, no cache."""
+    """`model` with its blocks replaced by code for this one architecture and the same products: no kinds, no closures, no
+    frame, no cache, no question whether something was replaced."""
     from torch import nn
     from torch.nn import functional as F
+
+    from workbench.numerics.blocked import blocked_attention
+    from workbench.numerics.products import fast_linear
+    from workbench.parts.linear import _JointProduct
 
     class Hand(nn.Module):
         def __init__(self, block: Any) -> None:
@@ -131,21 +136,20 @@ def by_hand(model: Any) -> Any:
             self.block = block
 
         def forward(self, x: Any, *_: Any) -> Any:
+            narrow = torch.is_autocast_enabled("cpu")
+            times = F.linear if narrow else fast_linear
             batch, tokens, width = x.shape
             a, m, r = self.block.attention, self.block.mlp, self.block.residual
             h = F.layer_norm(x, (width,), r.attention_norm.weight, None, 1e-5)
-            q, k, v = (F.linear(h, p.weight).view(batch, tokens, HEADS, -1).transpose(1, 2) for p in (a.q_proj, a.k_proj, a.v_proj))
-            mixed = attention(q, k, v).transpose(1, 2).reshape(batch, tokens, width)
-            x = x + F.linear(mixed, a.o_proj.weight)
+            joint = _JointProduct.apply(h, a.joint.weight, 3, a.q_proj.weight, a.k_proj.weight, a.v_proj.weight)
+            q, k, v = (part.view(batch, tokens, HEADS, -1).transpose(1, 2) for part in joint.split(width, -1))
+            scale = (width // HEADS) ** -0.5
+            mixed = blocked_attention(q, k, v, scale) if narrow else F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
+            x = x + times(mixed.transpose(1, 2).reshape(batch, tokens, width), a.o_proj.weight, None)
             h = F.layer_norm(x, (width,), r.mlp_norm.weight, None, 1e-5)
-            return x + F.linear(F.gelu(F.linear(h, m.up_proj.weight)), m.down_proj.weight)
+            return x + times(F.gelu(times(h, m.up_proj.weight, None)), m.down_proj.weight, None)
 
-    def attention(q: Any, k: Any, v: Any) -> Any:
-        from workbench.numerics.blocked import blocked_attention, suits_blocks
-
-        if suits_blocks(q):
-            return blocked_attention(q, k, v, q.shape[-1] ** -0.5)
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    import torch
 
     for index, block in enumerate(model.blocks):
         model.blocks[index] = Hand(block)
@@ -161,14 +165,19 @@ def candidates(vocabulary: int, narrow: bool) -> dict[str, Iterator[float]]:
         "ours": our_steps(make(), vocabulary, dtype),
         "plain PyTorch": plain_steps(vocabulary, narrow),
         "ours, block by hand": our_steps(by_hand(make()), vocabulary, dtype),
-        "ours, probed every 10": ten(our_steps(make(), vocabulary, dtype, every=10)),
     }
 
 
-def ten(steps: Iterator[float]) -> Iterator[float]:
-    """The mean of ten steps, one of them with a look inside."""
-    while True:
-        yield sum(next(steps) for _ in range(10)) / 10
+def probing(vocabulary: int, narrow: bool) -> dict[str, Iterator[float]]:
+    """Rounds of ten steps, one of them with a look inside; and without."""
+    from workbench.model import build_model
+
+    def rounds(every: int | None) -> Iterator[float]:
+        steps = our_steps(build_model(our_config(vocabulary)), vocabulary, "bfloat16" if narrow else "float32", every)
+        while True:
+            yield sum(next(steps) for _ in range(10)) / 10
+
+    return {"ours, ten steps": rounds(None), "ours, ten steps, one probed": rounds(10)}
 
 
 def main() -> None:
@@ -183,7 +192,7 @@ def main() -> None:
     rows = []
     for vocabulary in (256, 4096):
         for narrow in (False, True):
-            running = candidates(vocabulary, narrow)
+            running = {**candidates(vocabulary, narrow), **(probing(vocabulary, narrow) if vocabulary == 256 else {})}
             work: dict[str, Seconds] = {name: (lambda steps=steps: next(steps)) for name, steps in running.items()}
             times = interleave(work, args.repeats)
             base = times["plain PyTorch"]["median"]
