@@ -84,17 +84,24 @@ def prepare_gguf(content: Content, wanted: str | None) -> Writing:
 
 def _expressible(config: ModelConfig) -> tuple[ModelConfig, list[str]]:
     """The same function in words that llama.cpp has, where there are any, and what a person should know about it."""
-    notices: list[str] = []
-    if config.sliding_window is not None:
-        context = min(config.max_positions, config.sliding_window)
-        if context < config.max_positions:
-            notices.append(
-                f"llama.cpp runs this architecture without a sliding window, so the file's context is the window's {context:,} tokens, "
-                "within which both agree."
-            )
-        config = replace(config, sliding_window=None, full_attention_every=None, max_positions=context)
     config = without_ntk(config)
-    return replace(config, position=_spelled_out(config)), notices
+    config = replace(config, position=_spelled_out(config))  # before the context is cut, from which YaRN would follow
+    if config.sliding_window is None or (config.sliding_window < config.max_positions and _follows_context(config)):
+        return config, []
+    notices: list[str] = []
+    context = min(config.max_positions, config.sliding_window)
+    if context < config.max_positions:
+        notices.append(
+            f"llama.cpp runs this architecture without a sliding window, so the file's context is the window's {context:,} tokens, "
+            "within which both agree."
+        )
+    return replace(config, sliding_window=None, full_attention_every=None, max_positions=context), notices
+
+
+def _follows_context(config: ModelConfig) -> bool:
+    """Whether rotation rates depend on how many positions the model has, so that cutting them changes it."""
+    scaling = getattr(config.position.options, "scaling", None)
+    return scaling is not None and scaling.kind != "none" and getattr(scaling.options, "original", 0) is None
 
 
 def _spelled_out(config: ModelConfig) -> Any:
