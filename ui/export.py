@@ -318,11 +318,11 @@ class ExportWindow(QDialog):
             self._say("info", "Stopped.", "Nothing was written.")
             return
         seconds = self._job.elapsed if self._job is not None else 0.0
-        proof = "every weight reads back as it is" if report.exact else f"every weight reads back as itself rounded to {report.type}"
         costs = "" if report.exact else "; that is what the rounding costs"
+        moved = f", largest difference of a logit {report.max_abs_logit_difference:.2g}{costs}" if report.proven else ""
         self._say(
             "good", f"Exported {bytes_text(report.nbytes)} in {duration_text(seconds)}.",
-            f"Compared with the model: {proof}, largest difference of a logit {report.max_abs_logit_difference:.2g}{costs}.",
+            f"Compared with the model: {report.proof}{moved}.",
             str(report.path),
         )  # fmt: skip
         self._written = report.path

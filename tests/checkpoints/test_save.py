@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 from collections.abc import Generator, Mapping
@@ -188,6 +189,30 @@ def test_a_folder_of_something_else_is_never_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("format", ["workbench", "hf"])
+def test_what_no_checkpoint_has_is_never_replaced(tmp_path: Path, format: str) -> None:
+    out = tmp_path / "out"
+    save_checkpoint(tiny(), toy_tokenizer(), "{{ x }}", out, format=format)
+    for name in ("my notes.txt", "other.gguf"):
+        (out / name).write_text("mine")
+        with pytest.raises(FileError, match=f"also holds {name}, which would be lost"):
+            save_checkpoint(tiny(), None, None, out, format=format, overwrite=True)
+        assert (out / name).read_text() == "mine"
+        (out / name).unlink()
+    other = {"workbench": "hf", "hf": "workbench"}[format]
+    with pytest.raises(FileError, match="something else than a checkpoint of this kind"):
+        save_checkpoint(tiny(), None, None, out, format=other, overwrite=True)
+    save_checkpoint(tiny(), None, None, out, format=format, overwrite=True)
+
+
+def test_a_folder_with_a_gguf_is_not_a_checkpoint_to_replace(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    save_checkpoint(tiny(d_model=32), None, None, tmp_path / "mine" / "model.gguf", format="gguf")
+    with pytest.raises(FileError, match="something else than a checkpoint of this kind"):
+        save_checkpoint(tiny(), None, None, tmp_path / "mine", overwrite=True)
+    assert [p.name for p in (tmp_path / "mine").iterdir()] == ["model.gguf"]
+
+
+@pytest.mark.parametrize("format", ["workbench", "hf"])
 def test_a_stop_leaves_what_was_there(tmp_path: Path, format: str) -> None:
     first = tiny()
     save_checkpoint(first, None, None, tmp_path / "out", format=format)
@@ -199,7 +224,7 @@ def test_a_stop_leaves_what_was_there(tmp_path: Path, format: str) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
     assert load_checkpoint(tmp_path / "out").config.hidden == 24
     with pytest.raises(WorkbenchError, match="Saving out was stopped"):
-        save_checkpoint(first, None, None, tmp_path / "out", overwrite=True, control=control)
+        save_checkpoint(first, None, None, tmp_path / "out", format, overwrite=True, control=control)
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,6 +281,58 @@ def test_a_save_that_did_not_arrive_is_refused_and_removed(tmp_path: Path, monke
     with pytest.raises(ModelError, match=r"was removed: final_norm\.weight reads back as other numbers"):
         save_checkpoint(tiny(), None, None, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_weights_under_another_configuration_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an export that says another base does; what was there before stays."""
+    save_checkpoint(tiny(d_ff=32), None, None, tmp_path / "out")
+    changed = load_checkpoint
+
+    def another(*args: Any, **options: Any) -> Any:
+        loaded = changed(*args, **options)
+        other = build_model(dataclasses.replace(loaded.config, position={"kind": "rope", "base": 50.0}), seed=2)
+        other.load_state_dict(loaded.model.state_dict())
+        return dataclasses.replace(loaded, model=other.to(loaded.model.dtype))
+
+    monkeypatch.setattr(saving, "load_checkpoint", another)
+    for dtype in (torch.float32, torch.bfloat16):
+        model = tiny().to(dtype)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter *= 3
+        with pytest.raises(ModelError, match="with the same weights its logits differ by"):
+            save_checkpoint(model, None, None, tmp_path / "out", overwrite=True)
+    monkeypatch.undo()
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert load_checkpoint(tmp_path / "out").config.hidden == 32
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_logits_that_are_not_numbers_are_not_compared(tmp_path: Path, dtype: torch.dtype) -> None:
+    model = tiny(tie_embeddings=False).to(dtype)
+    with torch.no_grad():
+        model.final_norm.weight[:] = 1000
+        model.lm_head.weight[3] = torch.finfo(dtype).max
+        model.lm_head.weight[4:] *= 1e-3
+    report = save_checkpoint(model, None, None, tmp_path / "out")
+    assert report.max_abs_logit_difference < 1
+    with torch.no_grad():
+        model.lm_head.weight[:] = torch.finfo(dtype).max
+    assert math.isnan(save_checkpoint(model, None, None, tmp_path / "all").max_abs_logit_difference)
+
+
+def test_without_memory_to_read_it_back_it_is_kept_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any, **options: Any) -> Any:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
+
+    model = tiny()
+    with monkeypatch.context() as patched:
+        patched.setattr("workbench.checkpoints.load.build_model", lambda *a, **o: build_model(*a, **o) if o["device"] == "meta" else full())
+        events = list(save_events(model, None, None, tmp_path / "out"))
+        report = save_checkpoint(model, None, None, tmp_path / "again")
+    assert "not proven" in events[-1].message
+    assert (report.proven, report.exact, report.nbytes) == (False, False, sum(p.nbytes for p in model.parameters()))
+    assert same(load_checkpoint(tmp_path / "out").model, model)
 
 
 def test_a_tokenizer_that_did_not_arrive_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

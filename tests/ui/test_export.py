@@ -17,12 +17,13 @@ from pytestqt.qtbot import QtBot
 
 from ui.export import ExportCommand, ExportWindow
 from ui.services import Services
+from workbench.checkpoints import SaveReport
 from workbench.core.control import Control
 from workbench.core.errors import FileError, ModelError
 from workbench.core.events import Event, Phase, Progress
 from workbench.exporting import ExportPlan
 
-REPORT = SimpleNamespace(nbytes=143_000_000, exact=False, type="q8_0", max_abs_logit_difference=0.8916, path=Path())
+REPORT = SaveReport(Path(), "gguf", "llama", 143_000_000, 0.8916, type="q8_0", exact=False)
 
 
 class FakeSession:
@@ -43,7 +44,7 @@ class FakeSession:
 
     def export(
         self, out: Path, format: str, type: str | None, overwrite: bool, control: Control
-    ) -> Generator[Event, None, SimpleNamespace | None]:
+    ) -> Generator[Event, None, SaveReport | None]:
         self.calls.append((out, format, type, overwrite))
         yield Phase(word="Saving")
         yield Progress(message=f"Saving {out.name}", done=10, total=100, unit="B")
@@ -51,7 +52,7 @@ class FakeSession:
             pass
         if self.fails is not None:
             raise self.fails
-        return None if control.stopping else SimpleNamespace(**{**vars(REPORT), "path": out})
+        return None if control.stopping else replace(REPORT, path=out)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from workbench.checkpoints.fill import fill, same_values
 from workbench.checkpoints.formats import FORMATS, Header, Loaded, Opened, find_format, foreign
 from workbench.checkpoints.table import EMBEDDING, HEAD, Matched, check, in_force, match
 from workbench.core.control import Control
-from workbench.core.errors import ConfigError, ModelError, WorkbenchError
+from workbench.core.errors import ConfigError, ModelError, OutOfMemoryError, WorkbenchError
 from workbench.core.events import Event, Notice, Progress
 from workbench.core.fields import from_dict
 from workbench.model import ModelConfig, Transformer, build_model
@@ -164,15 +164,21 @@ def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return {name: tuple(p.shape) for name, p in build_model(config, device="meta", init=False).named_parameters()}
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory could not be had, however that was reported."""
+    said = isinstance(error, RuntimeError) and any(word in str(error) for word in ("alloc", "memory"))
+    return said or isinstance(error, (MemoryError, OutOfMemoryError))
+
+
 def _build(config: ModelConfig, device: torch.device | str, dtype: torch.dtype, where: str) -> Transformer:
     if not dtype.is_floating_point:
         raise ModelError(f"{where} cannot be loaded as {dtype}.".replace("torch.", ""), hint="Use float32, bfloat16 or float16.")
     try:
         return build_model(config, device=device, dtype=dtype, init=False)
     except (MemoryError, RuntimeError) as error:  # torch reports both allocators' failures as RuntimeError
-        if isinstance(error, RuntimeError) and "alloc" not in str(error) and "memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
-        raise ModelError(
+        raise OutOfMemoryError(
             f"{where} does not fit into memory as {dtype}.".replace("torch.", ""),
             hint="Close other programs, load it as bfloat16, or choose a smaller model.",
             details=str(error),

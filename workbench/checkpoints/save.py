@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from workbench.checkpoints.formats import Content, Format, Writing, find_format, writer_of
-from workbench.checkpoints.load import expected_shapes, load_checkpoint, parameters_of
+from workbench.checkpoints.formats import Content, Format, Writing, writer_of
+from workbench.checkpoints.load import expected_shapes, is_out_of_memory, load_checkpoint, parameters_of
 from workbench.core.control import Control
 from workbench.core.errors import FileError, ModelError, WorkbenchError
 from workbench.core.events import Event, Notice, Progress
 from workbench.core.format import bytes_text
+from workbench.core.layouts import stranger_in
+from workbench.core.store import move_in, staged
 from workbench.model import Transformer
 from workbench.tokenizers import Tokenizer
 
 _PROBE_TOKENS = 32
 _PROBE_NUMBERS = 1 << 22
 """Numbers of a parameter that are compared at once."""
+_ROUNDING = {torch.float32: 1e-3, torch.float64: 1e-3}
+"""Difference of logits, relative to the largest, that the order of sums explains; `_LOW_ROUNDING` in half precision."""
+_LOW_ROUNDING = 0.1
 _PROBE_TEXTS = (
     "Hello, world! It's 2024 and they'll pay $3.14 (or 12345 ¥).", "  two  spaces,\ttab\n\nlines \r\n", "naïve café Ünïcödé — „so“",
     "日本語のテキスト 한국어 русский язык", "🙂👩‍👩‍👧 x² ½", "def f(x):\n    return x**2  # comment", "DON'T shout",
@@ -32,7 +38,8 @@ class SaveReport:
     """What was written. `max_abs_logit_difference` compares the saved model with what reading the files back gives.
 
     `type` is how the weights are stored. `exact`: every weight reads back as the number it was; otherwise each was proven to
-    be that number rounded to `type`, and the difference is what the rounding costs.
+    be that number rounded to `type`, and the difference is what the rounding costs. `proven` is False when there was no memory
+    to read the files back: `exact` and the difference, which is NaN, say nothing then.
     """
 
     path: Path
@@ -43,6 +50,14 @@ class SaveReport:
     type: str = ""
     exact: bool = True
     notices: tuple[str, ...] = ()
+    proven: bool = True
+
+    @property
+    def proof(self) -> str:
+        """What is known of how the weights arrived, in words."""
+        if not self.proven:
+            return "there was no memory to read it back, so that it is the model is not proven"
+        return "every weight reads back as it is" if self.exact else f"every weight reads back as itself rounded to {self.type}"
 
 
 def save_checkpoint(
@@ -82,11 +97,12 @@ def save_events(
     """Write `model` as `format` ("workbench" keeps everything; "hf" and "gguf" for other programs), yielding `Progress`.
 
     `type` is how weights are stored (one of the format's `types`); None keeps the model's own. The checkpoint appears whole
-    or not at all; then it is read back (a second model in memory) and every weight compared with what rounding to `type`
-    gives. `family` names the kind of model in that format; None finds one. An existing checkpoint is replaced only with
-    `overwrite`, anything else never. Returns None when `control` stopped it. Raises `ModelError` for a model that the family
-    cannot express, that carries adapters, or that did not arrive (nothing is left then); `FileError` when the place is
-    taken, too small, or cannot be written.
+    or not at all, once it was read back (a second model in memory) and every weight compared with what rounding to `type`
+    gives; without memory for that it is kept, unproven. `family` names the kind of model in that format; None finds one. An
+    existing checkpoint of the same format is replaced only with `overwrite`, anything else never, and stays when its successor
+    did not arrive. Returns None when `control` stopped it. Raises `ModelError` for a model that the family cannot express, that
+    carries adapters, or that did not arrive (nothing of it is left then); `FileError` when the place is taken, too small, or
+    cannot be written.
     """
     control = control or Control()
     place = Path(path).expanduser()
@@ -99,21 +115,35 @@ def save_events(
         yield Notice(message=message, level="warning")
     total, done = writing.nbytes, 0
     yield Progress(message=f"Saving {place.name}", done=0, total=total, unit="B")
-    steps = writing.write(place)
+    with staged(place) as new:
+        steps = writing.write(new)
+        try:
+            for nbytes in steps:
+                done += nbytes
+                if control.stopping:
+                    return None
+                yield Progress(message=f"Saving {place.name}", done=done, total=total, unit="B")
+        finally:
+            steps.close()  # an unfinished save removes what it wrote
+        yield Progress(message=f"Checking {place.name}", done=total, total=total, unit="B")
+        report = _checked(model, tokenizer, new, place, format, writing)
+        move_in(new, place)
+    if not report.proven:
+        yield Notice(message=report.notices[-1], level="warning")
+    return report
+
+
+def _checked(model: Transformer, tokenizer: Tokenizer | None, new: Path, place: Path, format: str, writing: Writing) -> SaveReport:
+    """The report on what was written as `new` and is to be `place`; unproven when memory does not allow more."""
     try:
-        for nbytes in steps:
-            done += nbytes
-            if control.stopping:
-                return None
-            yield Progress(message=f"Saving {place.name}", done=done, total=total, unit="B")
-    finally:
-        steps.close()  # an unfinished save removes what it wrote
-    yield Progress(message=f"Checking {place.name}", done=total, total=total, unit="B")
-    try:
-        return _proven(model, tokenizer, place, format, writing)
-    except ModelError:
-        shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
-        raise
+        return replace(_proven(model, tokenizer, new, format, writing), path=place)
+    except (ModelError, MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+    notice = f"{place.name} is written, but there was no memory to read it back: that it is the model is not proven."
+    return SaveReport(
+        place, format, writing.family, writing.nbytes, math.nan, writing.type, False, (*writing.notices, notice), proven=False
+    )  # fmt: skip
 
 
 def _proven(model: Transformer, tokenizer: Tokenizer | None, place: Path, format: str, writing: Writing) -> SaveReport:
@@ -132,7 +162,12 @@ def _proven(model: Transformer, tokenizer: Tokenizer | None, place: Path, format
         for text in (*_PROBE_TEXTS, "".join(tokenizer.special)[:1000]):
             if tokenizer.encode(text, special=True) != again.tokenizer.encode(text, special=True):
                 raise _not_arrived(place, f"its tokenizer reads {text[:40]!r} as other tokens")
-    difference = logit_difference(model, again.model)
+    difference, size = _logit_difference(model, again.model)
+    allowed = size * _ROUNDING.get(model.dtype, _LOW_ROUNDING)
+    if exact and difference > allowed:
+        raise _not_arrived(
+            place, f"with the same weights its logits differ by {difference:.3g}, of which rounding explains {allowed:.3g}"
+        )  # fmt: skip
     return SaveReport(place, format, again.source.family, again.source.nbytes, difference, writing.type, exact, writing.notices)
 
 
@@ -143,13 +178,20 @@ def _not_arrived(place: Path, what: str) -> ModelError:
     )
 
 
-def logit_difference(one: Transformer, other: Transformer) -> float:
-    """max |Δ logit| of two models of one vocabulary on the same random tokens."""
+def _logit_difference(one: Transformer, other: Transformer) -> tuple[float, float]:
+    """(max |Δ logit|, max |logit|) of two models of one vocabulary on the same random tokens. Where `one` has no finite logit
+    nothing is compared; where only `other` has none, the difference is infinite."""
     length = min(_PROBE_TOKENS, one.config.max_positions, other.config.max_positions)
     draw = torch.Generator().manual_seed(0)
     ids = torch.randint(one.config.vocab_size, (1, length), generator=draw).to(one.device)
     with torch.no_grad():
-        return float((one(ids).float() - other(ids.to(other.device)).float().to(one.device)).abs().max())
+        ours, theirs = one(ids).float(), other(ids.to(other.device)).float().to(one.device)
+    known = torch.isfinite(ours)
+    if not bool(known.any()):
+        return math.nan, math.nan
+    ours, theirs = ours[known], theirs[known]
+    moved = (ours - theirs).abs().nan_to_num(nan=math.inf, posinf=math.inf)
+    return float(moved.max()), float(ours.abs().max())
 
 
 def _check_place(path: Path, kind: Format, overwrite: bool) -> None:
@@ -170,10 +212,12 @@ def _check_place(path: Path, kind: Format, overwrite: bool) -> None:
             raise FileError(f"{path} is a file; this kind of checkpoint is a folder.", hint="Choose another name.")
         if not path.is_dir() or not any(path.iterdir()):
             return
-        try:
-            find_format(path)
-        except FileError:
-            raise FileError(f"{path} holds something else than a checkpoint.", hint="Choose a new or an empty folder.") from None
+        if not kind.recognises(path):
+            raise FileError(f"{path} holds something else than a checkpoint of this kind.", hint="Choose a new or an empty folder.")
+        if overwrite and (stranger := stranger_in(path)):
+            raise FileError(
+                f"{path} also holds {stranger}, which would be lost if the folder were replaced.", hint="Choose a new or an empty folder."
+            )
     if not overwrite:
         raise FileError(f"{path} holds a checkpoint already.", hint="Choose another place, or allow it to be replaced.")
 

@@ -117,11 +117,7 @@ def match(table: Table, keys: Iterable[str], prefix: str = "") -> Matched:
 
 def in_force(table: Table, config: ModelConfig) -> Table:
     """The entries that a file of such a model is written with."""
-    return {
-        text: entry
-        for text, entry in table.items()
-        if not isinstance(entry, Take) or entry.when is None or entry.when(config)
-    }
+    return {text: entry for text, entry in table.items() if not isinstance(entry, Take) or entry.when is None or entry.when(config)}
 
 
 def _lookup(table: Table, key: str) -> tuple[str | Take | None, dict[str, str]] | None:

@@ -34,10 +34,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
     report = console.follow(session.export(args.out, config.format, config.type, args.overwrite, console.control))
     if report is None:
         raise WorkbenchError("Exporting was stopped; nothing was written.")
-    proof = "every weight reads back as it is" if report.exact else f"every weight reads back as itself rounded to {report.type}"
     console.result(
         {"path": str(report.path), "max_abs_logit_difference": report.max_abs_logit_difference, "report": report},
         f"Wrote {report.path} ({report.format}, {report.family}, {report.type}, {bytes_text(report.nbytes)}); "
-        f"{proof}: max |Δ logit| = {report.max_abs_logit_difference:.2e}",
+        f"{report.proof}: max |Δ logit| = {report.max_abs_logit_difference:.2e}",
     )
     return 0

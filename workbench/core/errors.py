@@ -36,6 +36,10 @@ class ModelError(WorkbenchError):
     """Weights that do not fit the architecture, an unknown architecture, or numbers that are not finite."""
 
 
+class OutOfMemoryError(ModelError):
+    """A model that does not fit into memory."""
+
+
 class DownloadError(WorkbenchError):
     """A download that was interrupted, refused, or does not match its checksum."""
 

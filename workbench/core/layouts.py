@@ -17,6 +17,8 @@ TOKENIZER_FILES = (
     "tokenizer.model", "chat_template.jinja", "generation_config.json",
 )  # fmt: skip
 """What a Hugging Face folder's tokenizer, chat template and end of text are read from."""
+COMPANIONS = (OWN_CONFIG, HF_CONFIG, "tokenizer.workbench.json", "hub.json", "vocab.txt", "README.md", "LICENSE", ".gitattributes")
+"""What else lies in a checkpoint's folder, besides its safetensors."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 """Python pickles run code when they are read; files with these endings are never opened."""
 
@@ -40,6 +42,12 @@ def _gguf(path: Path) -> bool:
 
 LAYOUTS: Mapping[str, Callable[[Path], bool]] = {"workbench": _own, "hf": _hugging_face, "gguf": _gguf}
 """Name of the checkpoint format -> whether a path looks like one; asked in this order."""
+
+
+def stranger_in(folder: Path) -> str | None:
+    """The first name in `folder` that no checkpoint has, so that replacing the folder would lose it; None without one."""
+    usual = {*COMPANIONS, *TOKENIZER_FILES, INDEX}
+    return next((p.name for p in sorted(folder.iterdir()) if p.name not in usual and (p.is_dir() or p.suffix != ".safetensors")), None)
 
 
 def layout_of(path: Path) -> str | None:

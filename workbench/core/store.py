@@ -58,31 +58,65 @@ def atomic_path(path: Path) -> Iterator[Path]:
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A temporary sibling folder that takes `path`'s place when the block ends well; the old one stays otherwise."""
-    old = path.with_name(f".{path.name}.old")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _settle(old, path)
+        _settle(_aside(path), path)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
     except OSError as error:
         raise write_error(path, error) from error
     try:
         yield temporary
         os.chmod(temporary, 0o755)
-        if path.exists():
-            os.replace(path, old)
-        try:
-            os.replace(temporary, path)
-        except OSError:
-            if old.exists():
-                os.replace(old, path)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
+        _take_place(temporary, path)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise write_error(path, error) from error
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+@contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """A path of the same name in a hidden folder beside `path`, for what is looked at before `move_in`; what is left there goes."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+    except OSError as error:
+        raise write_error(path, error) from error
+    try:
+        yield folder / path.name
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def move_in(new: Path, path: Path) -> None:
+    """`new`, a file or folder on the same disk, takes `path`'s place; the old one stays when it cannot. Raises `FileError`."""
+    try:
+        if new.is_dir():
+            _settle(_aside(path), path)
+            _take_place(new, path)
+        else:
+            os.replace(new, path)
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
+
+
+def _take_place(new: Path, path: Path) -> None:
+    old = _aside(path)
+    if path.exists():
+        os.replace(path, old)
+    try:
+        os.replace(new, path)
+    except OSError:
+        if old.exists():
+            os.replace(old, path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def recover_inside(folder: Path) -> None:
