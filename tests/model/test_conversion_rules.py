@@ -104,6 +104,23 @@ def test_a_plan_says_what_would_make_it_exact(tiny: Tiny, ids: Tensor) -> None:
     assert moved(full(model, ids), full(made, ids)) < 1e-5
 
 
+def test_no_epsilon_suits_heads_and_a_wider_stream_at_once(tiny: Tiny, ids: Tensor) -> None:
+    old = tiny(head_dim=4, qk_norm="head", norm=rms(eps=1e-2))
+    for eps in (1e-2, 5e-3):
+        made, report = convert(old, replace(old.config, d_model=32, norm=NORMS.choose("rmsnorm", eps=eps)))
+        assert report.verdict == "approximate"
+        assert not any(change.needs for change in report.changes)
+        assert moved(full(old, ids), full(made, ids)) > 1e-4
+
+
+def test_more_tokens_leave_the_logits_of_the_old_ones_but_not_their_probability(tiny: Tiny, ids: Tensor) -> None:
+    model = tiny()
+    made, report = convert(model, replace(model.config, vocab_size=200))
+    assert report.verdict == "approximate"
+    assert moved(full(model, ids), full(made, ids)) < 1e-5
+    assert (full(made, ids).log_softmax(-1)[..., :61] < full(model, ids).log_softmax(-1)).all()
+
+
 def test_settings_that_follow_others_are_no_change(tiny: Tiny) -> None:
     config = tiny().config
     assert not plan(config, replace(config, n_kv_heads=4, head_dim=4, final_norm=True)).changes
@@ -125,7 +142,7 @@ def test_adapters_are_left_out(tiny: Tiny, ids: Tensor) -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_other_precisions_are_kept(tiny: Tiny, ids: Tensor, dtype: torch.dtype) -> None:
     model = tiny(dtype, **UNTIED)
-    made, report = convert(model, replace(model.config, norm=NORMS.choose("rmsnorm"), head_bias=True, vocab_size=66))
+    made, report = convert(model, replace(model.config, norm=NORMS.choose("rmsnorm"), head_bias=True))
     assert made.dtype == dtype
     assert report.verdict == "exact"
     assert moved(full(model, ids).float(), full(made, ids).float()) < (0.1 if dtype == torch.bfloat16 else 1e-6)

@@ -36,12 +36,11 @@ def rms(**options: Any) -> dict[str, Any]:
 
 
 SHARED = {"kind": "parallel", "shared_norm": True}
+NO_FINAL = {"norm": {"kind": "layernorm", "bias": False}, "final_norm": False, "tie_embeddings": False}
 
 EXACT: list[tuple[dict[str, Any], dict[str, Any]]] = [
     # embedding and head
     ({}, {"tie_embeddings": False}),
-    ({}, {"vocab_size": 70}),
-    ({"tie_embeddings": False, "head_bias": True}, {"vocab_size": 70}),
     ({}, {"scale_embeddings": True}),
     ({"norm": rms(unit_offset=True)}, {"scale_embeddings": True}),
     ({"tie_embeddings": False, "scale_embeddings": True}, {"scale_embeddings": False}),
@@ -166,6 +165,12 @@ NOT_EXACT: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("approximate", {}, {"d_ff": 10}),
     ("approximate", {"mlp": "gelu"}, {"d_ff": 10}),
     ("approximate", {"vocab_size": 70}, {"vocab_size": 61}),
+    ("approximate", {}, {"vocab_size": 70}),
+    ("approximate", {"tie_embeddings": False, "head_bias": True}, {"vocab_size": 70}),
+    ("approximate", NO_FINAL, {"norm": "rmsnorm"}),
+    ("fresh", {**NO_FINAL, "head_dim": 4}, {"d_model": 32}),
+    ("approximate", {"head_dim": 4, "qk_norm": "head"}, {"d_model": 32, "norm": rms(eps=5e-6)}),
+    ("approximate", {"head_dim": 4, "qk_norm": "full"}, {"d_model": 32}),
     ("approximate", GPT, {"attention_bias": False}),
     ("approximate", {"attention_bias": True}, {"attention_bias": False}),
     ("approximate", GPT, {"mlp_bias": False, "attention_out_bias": False}),
@@ -290,13 +295,13 @@ def test_the_model_stays_as_it_is_and_fresh_is_counted(
 
 LLAMA_CHANGES: list[dict[str, Any]] = [
     {"tie_embeddings": False}, {"n_kv_heads": 4}, {"position": rope(style="interleaved")}, {"attention_bias": True}, {"mlp_bias": True},
-    {"d_ff": 40}, {"n_layers": 4}, {"vocab_size": 70}, {"max_positions": 48}, {"norm": rms(unit_offset=True)}, {"head_dim": 8},
+    {"d_ff": 40}, {"n_layers": 4}, {"max_positions": 48}, {"norm": rms(unit_offset=True)}, {"head_dim": 8},
     {"scale_embeddings": True}, {"segment_types": 2}, {"attention_scale": 0.3}, {"sliding_window": 24}, {"head_bias": True},
     {"d_model": 32, "norm": rms(eps=5e-6)}, {"attention_out_bias": True},
 ]  # fmt: skip
 GPT_CHANGES: list[dict[str, Any]] = [
     {"norm": "rmsnorm", "head_bias": True}, {"norm": {"kind": "layernorm", "bias": False}, "head_bias": True}, {"mlp": "geglu_tanh"},
-    {"d_ff": 40}, {"n_layers": 4}, {"vocab_size": 70}, {"max_positions": 20}, {"head_dim": 6}, {"scale_embeddings": True},
+    {"d_ff": 40}, {"n_layers": 4}, {"max_positions": 20}, {"head_dim": 6}, {"scale_embeddings": True},
     {"segment_types": 2}, {"n_heads": 6}, {"attention_scale": 0.3}, {"d_model": 32, "norm": {"kind": "layernorm", "eps": 5e-6}},
 ]  # fmt: skip
 
@@ -318,7 +323,7 @@ def test_many_exact_changes_at_once(tiny: Tiny, ids: Tensor) -> None:
     model = tiny(**{**GPT, "position": "sinusoidal", "head_dim": 4})
     new = replace(
         model.config, position=model.config.position.registry.choose("learned"), tie_embeddings=False, head_bias=True,
-        norm=NORMS.choose("rmsnorm", eps=5e-6, unit_offset=True), d_model=32, d_ff=48, n_heads=8, n_layers=4, vocab_size=64,
+        norm=NORMS.choose("rmsnorm", eps=5e-6, unit_offset=True), d_model=32, d_ff=48, n_heads=8, n_layers=4,
         mlp=model.config.mlp.registry.choose("geglu_tanh"), segment_types=2, attention_scale=0.4,
     )  # fmt: skip
     made, report = convert(model, new)

@@ -126,8 +126,8 @@ def vocabulary(state: State, new: ModelConfig) -> Iterator[Step]:
         return
     rows = [name for name, there in zip(tables, (True, not now.tie_embeddings, now.head_bias), strict=True) if there]
     fresh = {name: extra * (1 if name.endswith("bias") else now.d_model) for name in rows}
-    how = f"The logits of the old tokens stay as they are; the rows of {extra} new ones are drawn fresh and take a share of probability."
-    yield Step("vocab_size", EXACT, how, after, partial(_add_rows, names=tables, rows=extra), fresh_rows=fresh)
+    how = f"The logits of the old tokens stay; {extra} new tokens, whose rows are drawn fresh, take some of their probability."
+    yield Step("vocab_size", APPROXIMATE, how, after, partial(_add_rows, names=tables, rows=extra), fresh_rows=fresh)
 
 
 def _cut_rows(weights: Weights, names: tuple[str, ...], rows: int) -> None:

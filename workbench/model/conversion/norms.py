@@ -185,6 +185,8 @@ def centring_obstacles(config: ModelConfig) -> tuple[list[str], dict[str, Any]]:
         found.append("the position waves cannot be centred")
     if config.embedding_norm:
         found.append("a norm writes the embeddings")
+    if not config.has_final_norm:
+        found.append("the head reads the stream without a norm, and the mean with it")
     return found, needs if len(found) == len(needs) else {}
 
 

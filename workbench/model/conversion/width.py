@@ -18,6 +18,7 @@ _READERS = ("attention.q_proj", "attention.k_proj", "attention.v_proj", "mlp.gat
 _WRITERS = ("attention.o_proj", "mlp.down_proj")
 _TABLES = ("embedding.weight", "position.weight", "segment_embedding.weight", "lm_head.weight")
 _DENSE = "head_transform.dense"
+_OF_HEADS = "QK-norms divide by the width of the heads, which stays, so that one ε cannot suit them and the stream's norms."
 
 
 def width(state: State, new: ModelConfig) -> Iterator[Step]:
@@ -41,6 +42,9 @@ def width(state: State, new: ModelConfig) -> Iterator[Step]:
     _, exact, scaling = keep_sums(now, after)
     if not exact:
         how += " The tied head grows with the embedding, and no norm makes up for it."
+    of_heads = now.qk_norm != "off" and eps is not None
+    if of_heads:
+        exact, how = False, f"{how} {_OF_HEADS}"
 
     def surgery(weights: Weights) -> None:
         if now.norm.kind == "layernorm":
@@ -51,7 +55,7 @@ def width(state: State, new: ModelConfig) -> Iterator[Step]:
     yield Step("d_model", EXACT if exact else APPROXIMATE, how, after, surgery)
     if eps is not None and option(new.norm, "eps") == eps:
         how = "ε counts for less among more dimensions, which moves small vectors a little."
-        needs = {"norm.eps": eps * shrunk}
+        needs = {} if of_heads else {"norm.eps": eps * shrunk}
         yield Step("d_model", APPROXIMATE, how, changed(after, norm=with_options(now.norm, eps=eps)), needs=needs)
 
 
