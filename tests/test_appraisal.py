@@ -62,6 +62,8 @@ def test_architectures_are_those_of_the_families() -> None:
     assert known_architecture("llama", gguf=True)
     assert known_architecture("gpt2", gguf=False)
     assert not known_architecture("mamba", gguf=False)
+    assert known_architecture("RefinedWebModel", gguf=False)
+    assert not known_architecture("RefinedWebModel", gguf=True)
 
 
 def test_free_memory_is_a_number_of_bytes() -> None:

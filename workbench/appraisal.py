@@ -11,7 +11,7 @@ import psutil
 import torch
 
 from workbench.checkpoints import inspect_checkpoint
-from workbench.checkpoints.families import GGUF_FAMILIES, HF_FAMILIES
+from workbench.checkpoints.families import GGUF_FAMILIES, HF_ALIASES, HF_FAMILIES
 from workbench.core.control import Control
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Progress
@@ -51,7 +51,7 @@ def appraise_all(paths: Iterable[Path], control: Control | None = None) -> Gener
 
 def known_architecture(name: str, *, gguf: bool) -> bool:
     """Whether models that call themselves so can be opened."""
-    return name in (GGUF_FAMILIES if gguf else HF_FAMILIES)
+    return name in GGUF_FAMILIES if gguf else HF_ALIASES.get(name, name) in HF_FAMILIES
 
 
 def free_memory(device: torch.device | str = "cpu") -> float:

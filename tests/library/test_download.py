@@ -86,6 +86,19 @@ def test_a_dropped_connection_goes_on_where_it_ended(online: Library, repo: Repo
     assert 0 < int(second[6:-1]) < int(third[6:-1]) < len(WEIGHTS)
 
 
+def test_repositories_that_differ_after_a_dot_are_fetched_at_once(online: Library, hub: HubServer) -> None:
+    hub.repos["acme/lm2.5-7b"] = Repo({"a.gguf": b"GGUF" + WEIGHTS})
+    hub.repos["acme/lm2.5-05b"] = Repo({"b.gguf": b"GGUF" + WEIGHTS})
+    hub.hold_after, control = 1_000_000, Control()
+    first = online.fetch("acme/lm2.5-7b", control)
+    until(first, hub.holding.is_set)
+    hub.hold_after = None
+    assert run(online.fetch("acme/lm2.5-05b"))[1].name == "b.gguf"
+    control.stop()
+    with pytest.raises(DownloadError, match="was stopped"):
+        next(first)
+
+
 def test_a_connection_that_never_brings_a_byte_gives_up(online: Library, repo: Repo, hub: HubServer) -> None:
     hub.drop_after, hub.drops = 0, 99
     with pytest.raises(DownloadError, match="cannot be reached"):

@@ -96,6 +96,67 @@ def test_several_ggufs_must_be_chosen_from(hub: HubServer, online: Library) -> N
         run(online.fetch("acme/quants:c.gguf"))
 
 
+def test_two_ggufs_of_one_name_are_asked_for_by_folder_and_lie_side_by_side(hub: HubServer, online: Library) -> None:
+    hub.repos["acme/twins"] = Repo({"Q4/m.gguf": b"GGUF four", "Q8/m.gguf": b"GGUF eight", "Q8/other.gguf": b"GGUF other"})
+    with pytest.raises(DownloadError, match=r"acme/twins holds 2 files 'm.gguf'") as caught:
+        run(online.fetch("acme/twins:m.gguf"))
+    assert "acme/twins:Q4/m.gguf, acme/twins:Q8/m.gguf" in caught.value.hint
+    four, eight, other = (run(online.fetch(f"acme/twins:{name}"))[1] for name in ("Q4/m.gguf", "Q8/m.gguf", "other.gguf"))
+    assert (four.name, eight.name, other.name) == ("Q4--m.gguf", "Q8--m.gguf", "other.gguf")
+    assert (four.read_bytes(), eight.read_bytes()) == (b"GGUF four", b"GGUF eight")
+
+
+@pytest.mark.parametrize("id", ["/etc/evil", "../../../evil", "acme/other", "acme", "acme/tiny/x", "", 7, None])
+def test_where_files_go_is_not_the_answers_to_say(hub: HubServer, online: Library, id: Any, tmp_path: Path) -> None:
+    hub.repos["acme/tiny"] = Repo(folder(), info={"id": id})
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(DownloadError, match=r"answers for .* when asked for acme/tiny|cannot be understood"):
+        run(online.fetch("acme/tiny"))
+    assert {p for p in tmp_path.rglob("*") if p.is_file()} <= before
+
+
+@pytest.mark.parametrize(
+    "bad", ["../x.gguf", "/etc/x.gguf", "a/../../x.gguf", "C:x.gguf", "C:/x.gguf", "a\\x.gguf", "..\\x.gguf", "a//x.gguf", "./x.gguf"]
+)
+def test_files_whose_names_lead_elsewhere_are_not_offered(hub: HubServer, online: Library, bad: str) -> None:
+    hub.repos["acme/odd"] = Repo({bad: b"GGUF", "good.gguf": b"GGUF"})
+    assert [o.spec for o in run(online.look("acme/odd"))[1].offers] == ["acme/odd:good.gguf"]
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        {"downloads": "many"}, {"likes": [1]}, {"sha": 5}, {"siblings": [{"rfilename": 3}]}, {"siblings": 4}, {"siblings": ["a"]},
+        {"siblings": [{"rfilename": "m.gguf", "size": "big"}]}, {"siblings": [{"rfilename": "m.gguf", "size": -1}]},
+        {"safetensors": {"parameters": {"F32": "x"}, "total": 1}}, {"safetensors": {"parameters": [1], "total": 1}},
+        {"config": {"model_type": ["a"]}}, {"gguf": {"architecture": {}}}, {"lastModified": 3},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_fields_of_another_type_are_one_clear_error(hub: HubServer, online: Library, info: dict[str, Any]) -> None:
+    hub.repos["acme/odd"] = Repo(folder(), info=info)
+    with pytest.raises(DownloadError, match="cannot be understood"):
+        run(online.look("acme/odd"))
+    if not {"sha", "siblings"} & set(info):
+        with pytest.raises(DownloadError, match="cannot be understood"):
+            run(online.search("odd"))
+
+
+def test_a_gguf_is_judged_by_what_it_says_itself(hub: HubServer) -> None:
+    config = b'{"model_type": "mistral"}'
+    hub.repos["acme/m-gguf"] = Repo({"config.json": config, "m.gguf": b"GGUF"}, info={"gguf": {"total": 1, "architecture": "llama"}})
+    hub.repos["acme/m-untold"] = Repo({"config.json": config, "m.gguf": b"GGUF"})
+    hub.repos["acme/m-both"] = Repo(folder(**{"config.json": config, "m.gguf": b"GGUF"}), info={"gguf": {"total": 1, "architecture": "x"}})
+    found = {model.id: model for model in search(hub, "acme/m-")}
+
+    def known(name: str, *, gguf: bool) -> bool:
+        return (name, gguf) in (("llama", True), ("mistral", False))
+
+    assert (found["acme/m-gguf"].architecture, found["acme/m-gguf"].unknown(known)) == ("llama", "")
+    assert (found["acme/m-untold"].architecture, found["acme/m-untold"].unknown(known)) == ("mistral", "")
+    assert (found["acme/m-both"].unknown(known), found["acme/m-both"].unknown(known, gguf=True)) == ("", "x")
+
+
 @pytest.mark.parametrize("spec", ["gpt2/", "/x", "a/b/c", "a/../b", "a b/c", "a/b:x.bin", "a--b/c", "../up", "a/b:../x.gguf", "-a/b"])
 def test_what_names_no_repository_is_refused_before_anything_is_asked(hub: HubServer, online: Library, spec: str) -> None:
     with pytest.raises(DownloadError, match="does not name a model"):

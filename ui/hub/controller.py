@@ -297,9 +297,8 @@ def _search(library: Library, text: str, engine_ready: bool, control: Control) -
 
 
 def _judged(model: HubModel, known: Any) -> HubModel:
-    if model.problem or not model.architecture or known(model.architecture, gguf="safetensors" not in model.formats):
-        return model
-    return replace(model, problem=f"its architecture {model.architecture} is not known here")
+    unknown = "" if model.problem else model.unknown(known)
+    return replace(model, problem=f"its architecture {unknown} is not known here") if unknown else model
 
 
 def _appraise(paths: list[Path], control: Control) -> Generator[Event, None, dict[Path, Any]]:

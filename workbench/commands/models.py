@@ -63,8 +63,8 @@ def _refuse_unknown(library: Library, name: str, console: Console) -> None:
     model = console.follow(library.look(name.partition(":")[0], console.control)).model
     from workbench.appraisal import known_architecture
 
-    if model.architecture and not known_architecture(model.architecture, gguf=":" in name or "safetensors" not in model.formats):
-        what = f"{name} is of the architecture {model.architecture!r}, which cannot be opened here."
+    if unknown := model.unknown(known_architecture, gguf=":" in name):
+        what = f"{name} is of the architecture {unknown!r}, which cannot be opened here."
         raise DownloadError(what, hint="Choose another model: models search.")
 
 
@@ -100,8 +100,8 @@ def _search(library: Library, text: str, console: Console) -> int:
     for model in found:
         fit = fit_of_parameters(model.parameters, _dtype()) if model.parameters else None
         problem = model.problem
-        if not problem and model.architecture and not known_architecture(model.architecture, gguf="safetensors" not in model.formats):
-            problem = f"the architecture {model.architecture} is not known"
+        if not problem and (unknown := model.unknown(known_architecture)):
+            problem = f"the architecture {unknown} is not known"
         rows.append({**asdict(model), "problem": problem, "fit": _fit(fit) if fit else None})
     shown = [
         {

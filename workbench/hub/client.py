@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
-from typing import Any
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar
 
 from workbench import __version__
 from workbench.core.control import Control
@@ -14,6 +14,7 @@ from workbench.hub.describe import HubModel, HubPage, describe, page_of, parse_s
 from workbench.hub.failures import explain
 from workbench.hub.line import Line, Stopped, follow
 
+T = TypeVar("T")
 TIMEOUT = (10.0, 30.0, 30.0, 10.0)
 """Seconds to connect, to wait for bytes, to send, to wait for a free connection."""
 RESULTS = 30
@@ -45,22 +46,28 @@ class Hub:
         """Models whose name holds `text`, the most downloaded first. Raises `DownloadError` (offline, refused, stopped)."""
         ask = {"search": text.strip(), "sort": "downloads", "limit": limit, "expand": list(_EXPAND)}
         found = yield from self._ask("/api/models", ask, "the search", f"Searching for {text.strip()!r}", control)
-        return tuple(describe(info) for info in self._infos(found))
+        return tuple(self._understood(found, describe, "the search"))
 
     def look(self, repo: str, control: Control | None = None) -> Generator[Progress, None, HubPage]:
         """What a repository holds, with exact sizes and digests. Raises `DownloadError`."""
         repo, _ = parse_spec(repo)
         found = yield from self._ask(f"/api/models/{repo}", {"blobs": True}, repo, f"Looking at {repo}", control)
-        infos = self._infos([found])
-        return page_of(infos[0])
+        page = self._understood([found], page_of, repo)[0]
+        if page.model.id != repo:
+            raise DownloadError(
+                f"The hub answers for {page.model.id!r} when asked for {repo}.",
+                hint="The model may have been renamed, or the address is no hub: search for it, and check HF_ENDPOINT.",
+            )
+        return page
 
-    def _infos(self, found: Any) -> list[Any]:
+    def _understood(self, found: Any, make: Callable[[Any], T], what: str) -> list[T]:
+        """`make` of each of the models in an answer. Raises `DownloadError` when one is not as the hub describes models."""
         from huggingface_hub import ModelInfo
 
         try:
-            return [ModelInfo(**item) for item in found]  # type: ignore[no-untyped-call]
-        except (TypeError, KeyError, ValueError) as error:
-            raise explain(error, "the search", self.endpoint) from error
+            return [make(ModelInfo(**item)) for item in found]  # type: ignore[no-untyped-call]
+        except (TypeError, LookupError, ValueError, AttributeError, OverflowError) as error:
+            raise explain(error, what, self.endpoint) from error
 
     def _ask(self, path: str, ask: dict[str, Any], what: str, message: str, control: Control | None) -> Generator[Progress, None, Any]:
         try:

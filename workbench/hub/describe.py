@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,6 +16,8 @@ LARGEST_FILE = 50_000_000_000
 """Bytes; the hub gives larger files only through its Xet protocol, not through plain HTTP."""
 _BITS = {"F64": 64, "I64": 64, "F32": 32, "I32": 32, "F16": 16, "BF16": 16, "I16": 16}
 _NAME = re.compile(r"\w[\w.+\-]*(?: [\w.+\-()]+)*")
+_PATH = re.compile(r"[^\\:\x00-\x1f]+")
+"""No backslash and no colon, which lead elsewhere on Windows, and no control character."""
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 _SPLIT_GGUF = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
 _NO_MODEL = ("adapter", "consolidated", "mmproj")
@@ -23,22 +26,26 @@ _NO_MODEL = ("adapter", "consolidated", "mmproj")
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file of a repository. `digest` is "sha256:…" (large files), "git:…" (the blob's id), or "" when the hub gives none."""
+    """A file of a repository. `digest` is "sha256:…" (large files), "git:…" (the blob's id), or "" when the hub gives none.
+    `twin`: another file that is offered has the same name in another folder."""
 
     name: str
     size: int
     digest: str
+    twin: bool = False
 
     @property
     def base(self) -> str:
-        """Its name here: without the repository's folders."""
-        return PurePosixPath(self.name).name
+        """Its name here: without the repository's folders, or with them in one word where it would be another file's too."""
+        return self.name.replace("/", "--") if self.twin else PurePosixPath(self.name).name
 
 
 @dataclass(frozen=True)
 class HubModel:
     """A search result. `parameters` and `weight_bytes` as the hub counts them (None: it does not say); `formats` are those
-    of `safetensors` and `gguf` that are there; `problem` says why nothing of it can be opened, "" when something can."""
+    of `safetensors` and `gguf` that are there, of which the first is what the id alone fetches; `architecture` is that one's
+    and `gguf_architecture` what the hub read in a GGUF file ("": it does not say); `problem` says why
+    nothing of it can be opened, "" when something can."""
 
     id: str
     downloads: int
@@ -51,6 +58,14 @@ class HubModel:
     ggufs: tuple[str, ...]
     gated: bool
     problem: str = ""
+    gguf_architecture: str = ""
+
+    def unknown(self, known: Callable[..., bool], gguf: bool = False) -> str:
+        """The architecture of what would be fetched (a `gguf` file, or what the id alone fetches) when `known(name, gguf=…)`
+        denies it; "" otherwise."""
+        gguf = gguf or "safetensors" not in self.formats
+        name = self.gguf_architecture if gguf else self.architecture
+        return name if name and not known(name, gguf=gguf) else ""
 
 
 @dataclass(frozen=True)
@@ -79,9 +94,14 @@ class HubPage:
         """The offer of that file name ("": the one with safetensors). Raises `DownloadError` that says what there is."""
         id = self.model.id
         if file:
-            for offer in self.offers:
-                if offer.format == "gguf" and file in (offer.files[0].name, offer.files[0].base):
-                    return offer
+            ggufs = {offer.files[0].name: offer for offer in self.offers if offer.format == "gguf"}
+            if file in ggufs:
+                return ggufs[file]
+            named = [offer for name, offer in ggufs.items() if PurePosixPath(name).name == file]
+            if len(named) == 1:
+                return named[0]
+            if named:
+                raise DownloadError(f"{id} holds {len(named)} files {file!r}.", hint=f"Say which one: {', '.join(o.spec for o in named)}.")
             raise DownloadError(
                 f"{id} has no file {file!r} that can be opened.",
                 hint=f"It offers: {', '.join(o.spec for o in self.offers) or 'nothing'}.",
@@ -112,28 +132,49 @@ def parse_spec(spec: str) -> tuple[str, str]:
 
 
 def describe(info: Any) -> HubModel:
-    """A search result of `huggingface_hub.ModelInfo`, whose fields may all be missing."""
-    names = [s.rfilename for s in info.siblings or ()]
+    """A search result of `huggingface_hub.ModelInfo`, whose fields may all be missing. Raises `TypeError`, `ValueError` or
+    `AttributeError` for one that is of another kind than the hub's."""
+    names = _names(info)
     config: Mapping[str, Any] = info.config if isinstance(info.config, dict) else {}
     gguf: Mapping[str, Any] = info.gguf if isinstance(info.gguf, dict) else {}
     tensors = info.safetensors
     ggufs = tuple(n for n in names if is_gguf_model(n))
     formats = (["safetensors"] if _weights(names) else []) + (["gguf"] if ggufs else [])
     parameters = tensors.total if tensors else gguf.get("total")
-    stored = sum(n * _BITS.get(kind, 8) // 8 for kind, n in tensors.parameters.items()) if tensors else None
+    stored = sum(_count(n) * _BITS.get(kind, 8) // 8 for kind, n in tensors.parameters.items()) if tensors else None
+    theirs, inside = _text(config.get("model_type")), _text(gguf.get("architecture"))
     return HubModel(
-        id=info.id,
-        downloads=info.downloads or 0,
-        likes=info.likes or 0,
+        id=_text(info.id),
+        downloads=_count(info.downloads),
+        likes=_count(info.likes),
         updated=info.last_modified.date().isoformat() if info.last_modified else "",
-        architecture=str(config.get("model_type") or gguf.get("architecture") or ""),
+        architecture=theirs if "safetensors" in formats else inside or theirs,
         parameters=parameters if isinstance(parameters, int) else None,
         weight_bytes=stored,
         formats=tuple(formats),
         ggufs=ggufs,
         gated=bool(info.gated),
         problem=_problem(names, config, ggufs),
+        gguf_architecture=inside,
     )
+
+
+def _names(info: Any) -> list[str]:
+    """The files of a repository by names that lie below it on every system; others are as if they were not there."""
+    names = [s.rfilename for s in info.siblings or ()]
+    return [n for n in names if _PATH.fullmatch(n) and not {"", ".", ".."} & set(n.split("/"))]
+
+
+def _text(value: Any) -> str:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value or ""
+
+
+def _count(value: Any) -> int:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        raise TypeError(f"{value!r} is no count")
+    return value or 0
 
 
 def is_gguf_model(name: str) -> bool:
@@ -150,7 +191,13 @@ def is_gguf_model(name: str) -> bool:
 def page_of(info: Any) -> HubPage:
     """A repository as `huggingface_hub.ModelInfo` with sizes and digests describes it."""
     model = describe(info)
-    files = {s.rfilename: HubFile(s.rfilename, s.size or 0, _digest(s)) for s in info.siblings or ()}
+    usable = set(_names(info))
+    bases = Counter(PurePosixPath(name).name for name in model.ggufs)
+    files = {
+        name: HubFile(name, _count(s.size), _digest(s), name in model.ggufs and bases[PurePosixPath(name).name] > 1)
+        for s in info.siblings or ()
+        if (name := s.rfilename) in usable
+    }
     offers = []
     weights = _weights(files)
     if weights and not _quantized(info.config):
@@ -158,13 +205,13 @@ def page_of(info: Any) -> HubPage:
         offers.append(Offer(model.id, "safetensors", "hf", tuple(files[n] for n in wanted)))
     for name in model.ggufs:
         offers.append(Offer(f"{model.id}:{name}", PurePosixPath(name).name, "gguf", (files[name],)))
-    return HubPage(model, info.sha or "main", tuple(offers))
+    return HubPage(model, _text(info.sha) or "main", tuple(offers))
 
 
 def _digest(sibling: Any) -> str:
     if sibling.lfs is not None and sibling.lfs.sha256:
-        return f"sha256:{sibling.lfs.sha256}"
-    return f"git:{sibling.blob_id}" if sibling.blob_id else ""
+        return f"sha256:{_text(sibling.lfs.sha256)}"
+    return f"git:{_text(sibling.blob_id)}" if sibling.blob_id else ""
 
 
 def _weights(names: Iterable[str]) -> list[str]:

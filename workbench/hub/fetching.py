@@ -72,7 +72,7 @@ def download(hub: Hub, spec: str, places: Places, control: Control | None = None
             f"{large.name} of {repo} has {bytes_text(large.size)}, and the hub gives files above {bytes_text(LARGEST_FILE)} only by Xet.",
             hint=f"Get it with: hf download {repo}, then open its folder.",
         )
-    job = _Job(hub, page, offer, places)
+    job = _Job(hub, repo, page, offer, places)
     with _held(job, places.downloads):
         try:
             yield from follow(job.run, control, job.tally.event)
@@ -102,7 +102,7 @@ def discard(spec: str, downloads: Path) -> None:
     folder = downloads / _folder(parse_spec(spec)[0])
     request = folder / _request_name(spec)
     try:
-        with FileLock(folder.with_suffix(".lock"), timeout=0, thread_local=False):
+        with FileLock(_lock(folder), timeout=0, thread_local=False):
             keys: Any = ()
             with suppress(WorkbenchError):
                 keys = read_json(request, kind=_KIND, version=_VERSION).get("keys", ())
@@ -132,12 +132,16 @@ def _folder(repo: str) -> str:
     return repo.replace("/", "--")  # the hub allows no "--" in a name
 
 
+def _lock(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")  # not with_suffix: qwen2.5-0.5b and qwen2.5-7b are two repositories
+
+
 @contextmanager
 def _held(job: _Job, downloads: Path) -> Iterator[None]:
     """Only one process fetches a repository."""
     try:
         downloads.mkdir(parents=True, exist_ok=True)
-        with FileLock(job.work.with_suffix(".lock"), timeout=0, thread_local=False):
+        with FileLock(_lock(job.work), timeout=0, thread_local=False):
             yield
     except Timeout:
         raise BusyError(
@@ -150,10 +154,10 @@ def _held(job: _Job, downloads: Path) -> Iterator[None]:
 class _Job:
     """One download; `run` is the part that blocks."""
 
-    def __init__(self, hub: Hub, page: HubPage, offer: Offer, places: Places) -> None:
+    def __init__(self, hub: Hub, repo: str, page: HubPage, offer: Offer, places: Places) -> None:
         self.hub, self.page, self.offer, self.places = hub, page, offer, places
-        self.home = places.models / page.model.id
-        self.work = places.downloads / _folder(page.model.id)
+        self.home = places.models / repo  # as it was asked for: where files go is not the hub's to say
+        self.work = places.downloads / _folder(repo)
         self.target = self.home / offer.files[0].base if offer.format == "gguf" else self.home
         self.keys = [key_of(file, page) for file in offer.files]
         self.tally = Tally(f"Downloading {offer.spec}", offer.bytes)
