@@ -15,10 +15,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from workbench.caches import KVCache
-from workbench.model import PRESETS, ModelConfig, Transformer, account
+from workbench.model import PRESETS, ModelConfig, Transformer, account, build_model
 from workbench.model import convert as module
+from workbench.model.conversion import Step
 from workbench.model.convert import convert, plan
+from workbench.parts.mlps import MLPS
 from workbench.parts.norms import NORMS
+from workbench.parts.positions.base import POSITIONS, Position
+from workbench.parts.residuals.base import RESIDUALS
+from workbench.parts.residuals.pre import PreNorm
 
 Tiny = Callable[..., Transformer]
 GPT: dict[str, Any] = dict(
@@ -162,6 +167,11 @@ NOT_EXACT: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("approximate", {"mlp": "geglu_tanh"}, {"mlp": "geglu"}),
     ("approximate", {"mlp": "gelu"}, {"mlp": "swiglu", "mlp_bias": True}),
     ("approximate", {"n_layers": 3}, {"n_layers": 2}),
+    ("approximate", {"n_layers": 6, "nope_every": 2}, {"n_layers": 4}),
+    ("approximate", {"n_layers": 6, "nope_every": 9}, {"n_layers": 5}),
+    ("fresh", {"n_layers": 6, "nope_every": 2}, {"n_layers": 5}),
+    ("approximate", {"n_layers": 8, "sliding_window": 3, "full_attention_every": 3}, {"n_layers": 5}),
+    ("fresh", {"n_layers": 8, "sliding_window": 3, "full_attention_every": 3}, {"n_layers": 6}),
     ("approximate", {}, {"d_ff": 10}),
     ("approximate", {"mlp": "gelu"}, {"d_ff": 10}),
     ("approximate", {"vocab_size": 70}, {"vocab_size": 61}),
@@ -236,14 +246,14 @@ def truly_fresh(model: Transformer, new: ModelConfig, monkeypatch: pytest.Monkey
     counted = 0
     real = module._fill
 
-    def fill(made: Transformer, weights: Any, seed: int) -> None:
+    def fill(made: Transformer, weights: Any, seed: int, expected: int) -> None:
         nonlocal counted
         for name, parameter in made.named_parameters():
             carried = weights.tensors.get(name)
             counted += parameter.numel() if carried is None else int(torch.isnan(carried).sum())
             assert carried is None or carried.shape == parameter.shape, name
         assert not set(weights.tensors) - {name for name, _ in made.named_parameters()}
-        real(made, weights, seed)
+        real(made, weights, seed, expected)
 
     monkeypatch.setattr(module, "_fill", fill)
     convert(model, new)
@@ -341,7 +351,12 @@ positions = st.sampled_from(
         {"kind": "alibi", "divided": True}, {"kind": "sinusoidal", "scale_embedding": False},
     ]
 )  # fmt: skip
-norms = st.sampled_from(["none", "rmsnorm", "layernorm", rms(unit_offset=True), rms(eps=1e-6), {"kind": "layernorm", "bias": False}])
+norms = st.sampled_from(
+    [
+        "none", "rmsnorm", "layernorm", rms(unit_offset=True), rms(eps=1e-6), {"kind": "layernorm", "bias": False},
+        rms(eps=1e-2), rms(eps=5e-3), {"kind": "layernorm", "bias": False, "eps": 1e-2}, {"kind": "layernorm", "eps": 5e-3},
+    ]
+)  # fmt: skip
 configs = st.fixed_dictionaries(
     {
         "n_layers": st.integers(1, 3), "d_model": st.sampled_from([8, 16]), "n_heads": st.sampled_from([1, 2, 4, 6]),
@@ -376,7 +391,8 @@ def test_plan_and_conversion_agree_for_any_pair(
     planned = plan(model.config, wanted)
     made, report = convert(model, wanted)
     assert report.plan == planned
-    assert {name: p.shape for name, p in made.named_parameters()}
+    shapes = {name: p.shape for name, p in build_model(wanted, device="meta", init=False).named_parameters()}
+    assert {name: p.shape for name, p in made.named_parameters()} == shapes
     assert all(p.isfinite().all() for p in made.parameters())
     assert truly_fresh(model, wanted, monkeypatch) == planned.fresh_parameters
     if planned.verdict == "exact":
@@ -403,6 +419,67 @@ def test_a_kind_that_comes_later_is_fresh(tiny: Tiny, ids: Tensor, monkeypatch: 
         assert full(made, ids).isfinite().all()
     finally:
         NORMS.unregister("halved")
+
+
+class Shift(Position):
+    """A table of the context's length, of which the rules know nothing."""
+
+    def __init__(self, width: int, max_positions: int, **_sizes: Any) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(max_positions, width))
+
+    def embed(self, x: Tensor, positions: Tensor) -> Tensor:
+        return x + self.weight[positions.clamp(min=0)]
+
+
+class Odd(torch.nn.Module):
+    def __init__(self, width: int, hidden: int, bias: bool, **where: Any) -> None:
+        super().__init__()
+        self.up_proj = torch.nn.Linear(width, hidden)
+        self.down_proj = torch.nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.down_proj(self.up_proj(x).cos())
+        return out
+
+
+class Quiet(PreNorm):
+    adds_to_stream = False
+
+
+@pytest.mark.parametrize(
+    ("registry", "kind", "new"),
+    [
+        (POSITIONS, Shift, {"max_positions": 30}),
+        (POSITIONS, Shift, {"max_positions": 20}),
+        (POSITIONS, Shift, {"d_model": 32, "head_dim": 4}),
+        (MLPS, Odd, {"d_ff": 40}),
+        (RESIDUALS, Quiet, {"n_layers": 3}),
+    ],
+)
+def test_of_a_kind_that_comes_later_nothing_is_supposed(
+    tiny: Tiny, ids: Tensor, monkeypatch: pytest.MonkeyPatch, registry: Any, kind: type, new: dict[str, Any]
+) -> None:
+    field = {POSITIONS.what: "position", MLPS.what: "mlp", RESIDUALS.what: "residual"}[registry.what]
+    registry.register("later", label="Later", help="For this test.")(kind)
+    try:
+        model = tiny(**{field: "later"}, head_dim=4)
+        made, report = convert(model, replace(model.config, **new))
+        assert report.verdict == "fresh"
+        assert report.fresh_parameters == truly_fresh(model, made.config, monkeypatch)
+        assert full(made, ids).isfinite().all()
+    finally:
+        registry.unregister("later")
+
+
+def test_a_rule_that_forgets_what_it_leaves_to_be_drawn_is_found_out(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forgetful(state: Any, new: ModelConfig) -> Any:
+        yield Step("d_ff", "exact", "Says nothing.", replace(state.config, d_ff=new.hidden), lambda w: w.drop_all("mlp."))
+
+    monkeypatch.setattr(module, "RULES", (forgetful,))
+    model = tiny()
+    with pytest.raises(RuntimeError, match="planned to draw 0 values and drew"):
+        convert(model, replace(model.config, d_ff=40))
 
 
 def test_every_setting_has_a_rule() -> None:

@@ -130,7 +130,7 @@ def convert_steps(
             step.surgery(weights)
     yield len(todo), total
     made = build_model(new, device=model.device, dtype=model.dtype, init=False)
-    _fill(made, weights, seed)
+    _fill(made, weights, seed, planned.fresh_parameters)
     yield len(todo) + 1, total
     difference, size = compare(model, made)
     return made, ConversionReport(planned, difference, size)
@@ -197,18 +197,21 @@ def _plain_parameters(model: Transformer) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def _fill(made: Transformer, weights: Weights, seed: int) -> None:
-    """Copy what was carried over; draw what is missing or marked."""
-    config = made.config
+def _fill(made: Transformer, weights: Weights, seed: int, expected: int) -> None:
+    """Copy what was carried over; draw what is missing or marked: `expected` values, as planned."""
+    config, drawn = made.config, 0
     init = config.init.make()
     for name, parameter in made.named_parameters():
         carried = weights.tensors.get(name)
         whole = carried is not None and carried.shape == parameter.shape
         marked = torch.isnan(carried) if carried is not None and whole else None
+        drawn += parameter.numel() if marked is None else int(marked.sum())
         if marked is None or bool(marked.any()):
             draw(name, parameter, init, config.n_layers, seed)
         if carried is not None and marked is not None:
             parameter.copy_(torch.where(marked, parameter, carried) if bool(marked.any()) else carried)
+    if drawn != expected:
+        raise RuntimeError(f"A conversion planned to draw {expected} values and drew {drawn}: a rule does not say what it does.")
 
 
 @torch.inference_mode()

@@ -136,6 +136,11 @@ def option(choice: Choice[Any], name: str, default: Any = None) -> Any:
     return getattr(choice.options, name, default)
 
 
+def trait(choice: Choice[Any], name: str, default: Any) -> Any:
+    """What the chosen kind says of itself beside its code."""
+    return getattr(choice.entry.make, name, default)
+
+
 def resolved(config: ModelConfig) -> ModelConfig:
     """The same architecture with every automatic setting spelt out."""
     return replace(

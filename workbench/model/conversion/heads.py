@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from workbench.model.config import ModelConfig
-from workbench.model.conversion.base import APPROXIMATE, EXACT, FRESH, State, Step, Weights, blank, changed, option, with_options
+from workbench.model.conversion.base import APPROXIMATE, EXACT, FRESH, State, Step, Weights, blank, changed, option, trait, with_options
 from workbench.model.conversion.embeddings import scale_norm
 from workbench.model.conversion.rotary import fitted_dims
 from workbench.parts.positions.alibi import slopes
@@ -73,7 +73,7 @@ def _verdict(now: ModelConfig, new: ModelConfig, sources: Sequence[Source] | Non
 
 def _slopes_move(now: ModelConfig, new: ModelConfig, sources: Sequence[Source]) -> bool:
     if now.position.kind != "alibi":
-        return now.position.kind not in ("none", "rope", "learned", "sinusoidal")
+        return bool(trait(now.position, "reads_heads", True))
     before, after = slopes(now.n_heads), slopes(new.n_heads)
     return any(h is not None and after[place] != before[h] for place, h in enumerate(sources))
 

@@ -8,10 +8,8 @@ import torch
 
 from workbench.model.accounting import account
 from workbench.model.config import ModelConfig
-from workbench.model.conversion.base import APPROXIMATE, EXACT, FRESH, State, Step, Weights, changed, tensor_suffix
-
-ADDS = ("pre", "parallel", "double", "reordered")
-"""Placements in which a branch that gives zero leaves the stream as it is."""
+from workbench.model.conversion.base import APPROXIMATE, EXACT, FRESH, State, Step, Weights, changed, tensor_suffix, trait
+from workbench.model.conversion.masks import reach
 
 _ENDS = ("attention.o_proj.", "mlp.down_proj.")
 
@@ -45,7 +43,22 @@ def fewer_layers(state: State, new: ModelConfig) -> Iterator[Step]:
     gone = [block + 1 for block in range(now.n_layers) if block not in kept]
     how = f"Block {gone[0]} is left out" if len(gone) == 1 else f"Blocks {gone[0]} to {gone[-1]} are left out"
     how += ", counted from 1: in the middle neighbours do nearly the same."
-    yield Step("n_layers", APPROXIMATE, how, changed(now, n_layers=new.n_layers), surgery)
+    verdict, shifted = APPROXIMATE, _shifted(state, kept)
+    if shifted:
+        verdict, how = FRESH, f"{how} Of those behind them some change their kind, because {' and '.join(shifted)}."
+    yield Step("n_layers", verdict, how, changed(now, n_layers=new.n_layers), surgery)
+
+
+def _shifted(state: State, kept: list[int]) -> list[str]:
+    """The patterns over blocks that those that stay fall out of: none when whole periods are left out."""
+    now = state.config
+    found = []
+    if trait(now.position, "acts_in_attention", False) and any(now.positional(a) != now.positional(b) for b, a in enumerate(kept)):
+        found.append(f"block {now.nope_every} and each {now.nope_every} further goes without position (nope_every)")
+    if any(reach(now, a, state.context) != reach(now, b, state.context) for b, a in enumerate(kept)):
+        every = now.full_attention_every
+        found.append(f"block {every} and each {every} further sees beyond the window (full_attention_every)")
+    return found
 
 
 def _end_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -65,7 +78,7 @@ def more_layers(state: State, new: ModelConfig) -> Iterator[Step]:
     if new.n_layers <= now.n_layers:
         return
     sizes = {tensor_suffix(name): count for name, count in account(new).by_tensor.items() if name.startswith("blocks.0.")}
-    adds = now.residual.kind in ADDS and all(f"{end}weight" in sizes for end in _ENDS)
+    adds = trait(now.residual, "adds_to_stream", False) and all(f"{end}weight" in sizes for end in _ENDS)
     before, after = now.n_layers, new.n_layers
 
     def surgery(weights: Weights) -> None:

@@ -12,7 +12,7 @@ def windows(state: State, new: ModelConfig) -> Iterator[Step]:
     now = state.config
     fields = [f for f in ("sliding_window", "full_attention_every") if getattr(now, f) != getattr(new, f)]
     both = changed(now, sliding_window=new.sliding_window, full_attention_every=new.full_attention_every)
-    moved = [n for n in range(now.n_layers) if _reach(now, n, state.context) != _reach(both, n, state.context)]
+    moved = [n for n in range(now.n_layers) if reach(now, n, state.context) != reach(both, n, state.context)]
     for field in fields:
         now = changed(now, **{field: getattr(new, field)})
         if not moved:
@@ -22,7 +22,7 @@ def windows(state: State, new: ModelConfig) -> Iterator[Step]:
             yield Step(field, APPROXIMATE, how, now)
 
 
-def _reach(config: ModelConfig, layer: int, context: int) -> int:
+def reach(config: ModelConfig, layer: int, context: int) -> int:
     """How many tokens back a block sees in texts of that length."""
     window = config.window_of(layer)
     return context if window is None else min(window, context)

@@ -6,16 +6,14 @@ from collections.abc import Iterator
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from workbench.core.registry import Choice
 from workbench.model.config import ModelConfig
-from workbench.model.conversion.base import APPROXIMATE, EXACT, FRESH, State, Step, Surgery, Weights, blank, changed, option
+from workbench.model.conversion.base import APPROXIMATE, EXACT, FRESH, State, Step, Surgery, Weights, blank, changed, option, trait
 
-GATED = {"gelu": "geglu", "gelu_tanh": "geglu_tanh"}
-"""Plain kind -> the gated kind with the same activation."""
-
-_PLAIN = ("gelu", "gelu_tanh", "relu")
-_GATED = ("swiglu", "geglu", "geglu_tanh")
+_SILU, _GELUS = "SiLU", ("GELU", "GELU_tanh")
+"""Activations, as kinds of MLP name theirs."""
 _QUICK = 1.702
 """GELU(x) ≈ x · σ(1.702 x) = SiLU(1.702 x) / 1.702 (arXiv:1606.08415 §2)."""
 
@@ -80,12 +78,12 @@ def wider_mlp(state: State, new: ModelConfig) -> Iterator[Step]:
                 weights.change_each(f"{linear}.{part}", lambda t: torch.cat((t, blank(extra, t))))
         weights.change_each(f"{DOWN}.weight", lambda t: torch.cat((t, t.new_zeros(t.shape[0], extra)), 1))
 
-    linears = [UP, *([GATE] if now.mlp.kind in _GATED else [])]
+    linears = [UP, *([GATE] if _is_gated(now.mlp) else [])]
     sizes = (("weight", now.d_model), ("bias", 1))
     fresh = {f"{linear}.{part}": extra * size * now.n_layers for linear in linears for part, size in sizes}
     how = f"{extra} new hidden units end in zeros, so they change nothing until they are trained."
     verdict = EXACT
-    if now.mlp.kind not in (*_PLAIN, *_GATED):
+    if _is_gated(now.mlp) is None:
         verdict, how = FRESH, "What the width means to this kind of MLP is not known here."
     yield Step("d_ff", verdict, how, changed(now, d_ff=new.hidden), surgery, fresh_rows=fresh)
 
@@ -94,40 +92,53 @@ def mlp_kind(state: State, new: ModelConfig) -> Iterator[Step]:
     now = state.config
     if now.mlp == new.mlp:
         return
-    verdict, how, surgery, fresh = _kind(now.mlp.kind, new.mlp.kind, new.mlp_bias)
-    exact = GATED.get(now.mlp.kind) == new.mlp.kind and not new.mlp_bias
+    verdict, how, surgery, fresh = _kind(now.mlp, new.mlp, new.mlp_bias)
+    exact = _is_gated(now.mlp) is False and _is_gated(new.mlp) and _curve(now.mlp) == _curve(new.mlp) and not new.mlp_bias
     yield Step("mlp", verdict, how, changed(now, mlp=new.mlp), surgery, fresh=fresh, needs={"mlp_bias": True} if exact else {})
 
 
-def _kind(old: str, new: str, bias: bool) -> tuple[str, str, Surgery | None, tuple[str, ...]]:
+def _is_gated(kind: Choice[nn.Module]) -> bool | None:
+    """Whether it has a gate; None for kinds that do not say."""
+    found: bool | None = trait(kind, "gated", None)
+    return found
+
+
+def _curve(kind: Choice[nn.Module]) -> str:
+    return str(trait(kind, "curve", ""))
+
+
+def _kind(old: Choice[nn.Module], new: Choice[nn.Module], bias: bool) -> tuple[str, str, Surgery | None, tuple[str, ...]]:
     """(verdict, how, surgery, tensors that are fresh)."""
-    known = (*_PLAIN, *_GATED)
-    if old not in known or new not in known:
+    was, becomes = _is_gated(old), _is_gated(new)
+    one, other = _curve(old), _curve(new)
+    if was is None or becomes is None:
         how = "What fits of this kind of MLP is not known here; all of it is drawn fresh."
         return FRESH, how, lambda weights: weights.drop_all("mlp."), ("mlp.",)
-    if old in _PLAIN and new in _PLAIN:
-        close = "relu" not in (old, new)
+    if not was and not becomes:
+        close = one in _GELUS and other in _GELUS
         how = "All weights stay; the two forms of GELU differ by up to 0.0005." if close else "All weights stay under another activation."
         return APPROXIMATE, how, None, ()
-    if old in _GATED and new in _GATED:
-        return _between_gates(old, new)
-    if old in _GATED:
+    if was and becomes:
+        return _between_gates(one, other)
+    if was:
         how = "The gate's matrix becomes the only one in front of the activation; what it multiplied is left out."
         return FRESH, how, _gate_to_up, ()
     if not bias:
         return FRESH, "The old matrices stay; the gate that multiplies them is drawn fresh.", None, (f"{GATE}.weight",)
-    if GATED.get(old) == new:
+    if one == other:
         how = "The old matrix becomes the gate, under the same activation; what it multiplies is a bias of one."
         return EXACT, how, partial(_up_to_gate, factor=1.0), ()
-    quick = _QUICK if new == "swiglu" and old != "relu" else 1.0
+    quick = _QUICK if other == _SILU and one in _GELUS else 1.0
     how = "The old matrix becomes the gate; what it multiplies is a bias of one; the activation differs."
     return APPROXIMATE, how, partial(_up_to_gate, factor=quick), ()
 
 
 def _between_gates(old: str, new: str) -> tuple[str, str, Surgery | None, tuple[str, ...]]:
-    if "swiglu" not in (old, new):
+    if old in _GELUS and new in _GELUS:
         return APPROXIMATE, "All weights stay; the two forms of GELU differ by up to 0.0005.", None, ()
-    factor = 1 / _QUICK if old == "swiglu" else _QUICK
+    if {old, new} - {_SILU, *_GELUS}:
+        return APPROXIMATE, "All weights stay under another activation.", None, ()
+    factor = 1 / _QUICK if old == _SILU else _QUICK
 
     def surgery(weights: Weights) -> None:
         for part in ("weight", "bias"):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from workbench.core.registry import Choice
 from workbench.model.config import ModelConfig
-from workbench.model.conversion.base import APPROXIMATE, EXACT, FRESH, State, Step, Weights, changed, is_norm, option, with_options
+from workbench.model.conversion.base import APPROXIMATE, EXACT, FRESH, State, Step, Weights, changed, is_norm, option, trait, with_options
 
 READERS: dict[str, dict[str, tuple[str, ...]]] = {
     "pre": {
@@ -181,7 +181,7 @@ def centring_obstacles(config: ModelConfig) -> tuple[list[str], dict[str, Any]]:
         needs["tie_embeddings"] = False
     if readers(config) is None:
         found.append("in this placement norms write to the stream")
-    if option(config.position, "scale_embedding") is not None or config.position.kind not in ("none", "rope", "alibi", "learned"):
+    if trait(config.position, "reads_width", True):
         found.append("the position waves cannot be centred")
     if config.embedding_norm:
         found.append("a norm writes the embeddings")

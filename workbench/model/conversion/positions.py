@@ -7,14 +7,13 @@ from collections.abc import Iterator
 import torch
 
 from workbench.model.config import ModelConfig
-from workbench.model.conversion.base import APPROXIMATE, EXACT, FRESH, State, Step, Surgery, Weights, blank, changed, option
+from workbench.model.conversion.base import APPROXIMATE, EXACT, FRESH, State, Step, Surgery, Weights, blank, changed, option, trait
 from workbench.model.conversion.embeddings import keep_sums
 from workbench.model.conversion.rotary import same_rotation
 from workbench.model.conversion.waves import fit_waves, fitting_obstacles
 from workbench.parts.positions.sinusoidal import sinusoids
 
 TABLE = "position.weight"
-_WITHOUT_WEIGHTS = ("none", "rope", "alibi", "sinusoidal")
 
 
 def to_table(state: State, new: ModelConfig) -> Iterator[Step]:
@@ -56,8 +55,7 @@ def other_kind(state: State, new: ModelConfig) -> Iterator[Step]:
     if now.position.kind == "learned" and new.position.kind == "sinusoidal":
         yield from _to_waves(state, after)
         return
-    known = new.position.kind in _WITHOUT_WEIGHTS
-    fresh = () if known else ("position.",)
+    fresh = ("position.",) if trait(new.position, "has_weights", True) else ()
 
     def surgery(weights: Weights) -> None:
         weights.drop_all("position.")
@@ -86,7 +84,7 @@ def other_options(state: State, new: ModelConfig) -> Iterator[Step]:
     if now.position == new.position or now.position.kind != new.position.kind or now.position.kind == "rope":
         return
     after = changed(now, position=new.position)
-    if now.position.kind not in (*_WITHOUT_WEIGHTS, "learned"):
+    if _unknown(now):
         how = "What these options mean to the weights is not known here; those of the position encoding are drawn fresh."
         yield Step("position", FRESH, how, after, lambda w: w.drop_all("position."), fresh=("position.",))
         return
@@ -102,6 +100,11 @@ def other_options(state: State, new: ModelConfig) -> Iterator[Step]:
     yield Step("position", APPROXIMATE, how, after, surgery)
 
 
+def _unknown(config: ModelConfig) -> bool:
+    """Whether the position encoding has weights whose meaning is not known here."""
+    return bool(trait(config.position, "has_weights", True)) and config.position.kind != "learned"
+
+
 def context(state: State, new: ModelConfig) -> Iterator[Step]:
     now = state.config
     if now.max_positions == new.max_positions:
@@ -112,6 +115,10 @@ def context(state: State, new: ModelConfig) -> Iterator[Step]:
         return
     if now.position.kind == "rope" and not same_rotation(now, after, state.context):
         yield Step("max_positions", APPROXIMATE, "The scaling's angles follow the context, so that pairs turn at other rates.", after)
+        return
+    if _unknown(now):
+        how = "What the context means to the weights of this position encoding is not known here; they are drawn fresh."
+        yield Step("max_positions", FRESH, how, after, lambda w: w.drop_all("position."), fresh=("position.",))
         return
     how = "No weight depends on it"
     how += "; how well texts beyond the old context go is another question." if new.max_positions > now.max_positions else "."
@@ -134,7 +141,7 @@ def nope(state: State, new: ModelConfig) -> Iterator[Step]:
     if now.nope_every == new.nope_every:
         return
     after = changed(now, nope_every=new.nope_every)
-    acts = getattr(now.position.entry.make, "acts_in_attention", False)
+    acts = trait(now.position, "acts_in_attention", False)
     moved = [layer for layer in range(now.n_layers) if acts and now.positional(layer) != after.positional(layer)]
     if not moved:
         yield Step("nope_every", EXACT, "No block is concerned.", after)

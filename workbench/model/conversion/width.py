@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from workbench.model.config import ModelConfig
-from workbench.model.conversion.base import APPROXIMATE, EXACT, FRESH, State, Step, Weights, changed, option, with_options
+from workbench.model.conversion.base import APPROXIMATE, EXACT, FRESH, State, Step, Weights, changed, option, trait, with_options
 from workbench.model.conversion.embeddings import keep_sums
 from workbench.model.conversion.norms import centre_stream, centring_obstacles
 
@@ -67,7 +67,7 @@ def _obstacles(now: ModelConfig, new: ModelConfig) -> tuple[list[str], dict[str,
         return ([*obstacles, "the head's own norm reads an activation"], {}) if now.head_transform else (obstacles, needs)
     if now.norm.kind not in ("rmsnorm", "none"):
         return ["what the width means to this kind of norm is not known here"], {}
-    if now.position.kind not in ("none", "rope", "alibi", "learned"):
+    if trait(now.position, "reads_width", True):
         return ["position waves of another width are other waves"], {}
     return [], {}
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from workbench.numerics.lean import gated
 from workbench.parts.linear import Joined, Joint, Linear
-from workbench.parts.mlps.base import MLPS
+from workbench.parts.mlps.base import MLPS, MlpMaker
 from workbench.parts.mlps.plain import Activation
 
 
@@ -36,7 +36,9 @@ def _gated(name: str, activation: Activation, label: str, formula: str, used_by:
     register = MLPS.register(
         name, label=label, source="arXiv:2002.05202", equation=f"y = W_down ({formula}(W_gate x) ⊙ W_up x)", used_by=used_by, help=help
     )
-    register(partial(GatedMLP, activation))
+    make = MlpMaker(GatedMLP, activation)
+    make.gated, make.curve = True, formula
+    register(make)
 
 
 _gated(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workbench.parts.linear import Linear
-from workbench.parts.mlps.base import MLPS
+from workbench.parts.mlps.base import MLPS, MlpMaker
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -31,7 +31,9 @@ class PlainMLP(nn.Module):
 
 def _plain(name: str, activation: Activation, label: str, formula: str, source: str, used_by: str, help: str) -> None:
     register = MLPS.register(name, label=label, source=source, equation=f"y = W₂ {formula}(W₁ x)", used_by=used_by, help=help)
-    register(partial(PlainMLP, activation))
+    make = MlpMaker(PlainMLP, activation)
+    make.gated, make.curve = False, formula
+    register(make)
 
 
 _plain(

@@ -45,6 +45,7 @@ def slopes(heads: int) -> list[float]:
 )
 class AlibiPosition(Position):
     acts_in_attention = True
+    has_weights = reads_width = False
     slopes: Tensor
 
     def __init__(

@@ -16,10 +16,17 @@ class Position(nn.Module):
     `bias` is None, or a function added to the attention scores (see `Scoring.bias`). `context_bound` says that positions
     from `max_positions` on do not exist (a table ends) rather than being merely untrained; `acts_in_attention`, that single
     blocks can do without it.
+
+    What a conversion must know is supposed to be so unless a kind says otherwise: `has_weights`, that it has parameters of its
+    own; `reads_width`, that what it adds to the stream follows from its width, and can be neither centred nor widened;
+    `reads_heads`, that it depends on how many heads there are.
     """
 
     context_bound: bool = False
     acts_in_attention: bool = False
+    has_weights: bool = True
+    reads_width: bool = True
+    reads_heads: bool = True
     bias: Bias | None = None
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:

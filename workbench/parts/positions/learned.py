@@ -23,6 +23,7 @@ class LearnedPosition(Position):
     """`weight` [max_positions, C]. The caller keeps positions below `max_positions` (see `Position.context_bound`)."""
 
     context_bound = True
+    reads_width = reads_heads = False
 
     def __init__(
         self, width: int, max_positions: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None, **_sizes: Any

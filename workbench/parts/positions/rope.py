@@ -83,6 +83,7 @@ class RotaryPosition(Position):
     """
 
     acts_in_attention = True
+    has_weights = reads_width = reads_heads = False
 
     def __init__(
         self,

@@ -45,6 +45,8 @@ def sinusoids(positions: Tensor, width: int, base: float) -> Tensor:
     help="Adds fixed sine and cosine waves of geometrically spaced wavelengths to the token embeddings.",
 )
 class SinusoidalPosition(Position):
+    has_weights = reads_heads = False
+
     def __init__(self, width: int, base: float = 10000.0, scale_embedding: bool = True, **_sizes: Any) -> None:
         super().__init__()
         self.width = width

@@ -14,9 +14,11 @@ MakeNorm = Callable[[], nn.Module]
 
 
 class Residual(nn.Module):
-    """`wants_final_norm`: the stream leaves the last block un-normalised, so a norm before the head is needed."""
+    """`wants_final_norm`: the stream leaves the last block un-normalised, so a norm before the head is needed.
+    `adds_to_stream`: a branch that gives zero leaves the stream as it is."""
 
     wants_final_norm: ClassVar[bool] = True
+    adds_to_stream: ClassVar[bool] = False
 
     def forward(self, x: Tensor, attention: Branch, mlp: Branch) -> Tensor:
         """x [B, T, C] through both branches, [B, T, C]."""

@@ -16,6 +16,8 @@ from workbench.parts.residuals.base import RESIDUALS, Branch, MakeNorm, Residual
     help="Normalises what enters a branch and what leaves it, so that no branch can flood the residual stream.",
 )
 class DoubleNorm(Residual):
+    adds_to_stream = True
+
     def __init__(self, norm: MakeNorm, depth: int) -> None:
         super().__init__()
         self.attention_norm = norm()

@@ -29,6 +29,8 @@ class ParallelOptions:
     help="Adds attention and MLP of the same input at once, so that both can run side by side.",
 )
 class ParallelNorm(Residual):
+    adds_to_stream = True
+
     def __init__(self, norm: MakeNorm, depth: int, shared_norm: bool = False) -> None:
         super().__init__()
         self.shared = shared_norm

@@ -16,6 +16,8 @@ from workbench.parts.residuals.base import RESIDUALS, Branch, MakeNorm, Residual
     help="Normalises what enters each branch and leaves the residual stream untouched; trains without warm-up at any depth.",
 )
 class PreNorm(Residual):
+    adds_to_stream = True
+
     def __init__(self, norm: MakeNorm, depth: int) -> None:
         super().__init__()
         self.attention_norm = norm()

@@ -16,6 +16,8 @@ from workbench.parts.residuals.base import RESIDUALS, Branch, MakeNorm, Residual
     help="Normalises only what leaves each branch; deep stacks need QK-norm beside it, because attention sees the raw stream.",
 )
 class ReorderedNorm(Residual):
+    adds_to_stream = True
+
     def __init__(self, norm: MakeNorm, depth: int) -> None:
         super().__init__()
         self.attention_out_norm = norm()
