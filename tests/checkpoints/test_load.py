@@ -240,7 +240,8 @@ def test_settings_of_any_type_are_understood_or_refused(make_folder: Make) -> No
     folder, _ = make_folder()
     plain = json.loads((folder / "config.json").read_text())
     more = ("head_dim", "rope_scaling", "rope_parameters", "attention_bias", "hidden_act", "quantization_config", "auto_map", "layer_types")
-    values = (None, True, -1, 0, 7, 10**30, 1.5, "x", "", [], [1], {}, {"rope_type": "default"}, {"a": 1})
+    scaled: tuple[Any, ...] = ({"rope_type": "default"}, {"rope_type": ["a"]}, {"rope_type": "linear", "factor": 10**400})
+    values = (None, True, -1, 0, 7, 10**30, 10**400, 1.5, "x", "", [], [1], ["a"], {}, {"a": 1}, *scaled)
     refused = 0
     for kind in ("llama", "mistral", "qwen2", "qwen3"):
         for key in (*plain, *more):

@@ -82,6 +82,8 @@ def entry(**changes: Any) -> dict[str, Any]:
         (with_header({"w": 1}), "the entry of w is not complete"),
         (with_header(entry(shape=None)), "the entry of w is not complete"),
         (with_header(entry(dtype="F31")), "w is stored as F31, which is not known"),
+        (with_header(entry(dtype=[])), "w is stored as [], which is not known"),
+        (with_header(b'{"w": ' + b"9" * 5000 + b"}"), "its header is not JSON"),
         (with_header(entry(shape=[5])), "w with shape [5] takes 20 bytes, its header says 16"),
         (with_header(entry(shape=[-4])), "is not made of whole numbers"),
         (with_header(entry(shape=[2**40], data_offsets=[0, 2**42])), "is truncated: w ends at byte"),

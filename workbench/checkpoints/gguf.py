@@ -6,7 +6,7 @@ from pathlib import Path
 
 from workbench.checkpoints.families import GGUF_FAMILIES
 from workbench.checkpoints.families.settings import Settings
-from workbench.checkpoints.formats import FORMATS, Content, Format, Opened, Source, Writing
+from workbench.checkpoints.formats import FORMATS, Content, Format, Opened, Source, Writing, foreign
 from workbench.checkpoints.gguf_export import TYPES, prepare_gguf
 from workbench.checkpoints.gguf_file import GGUFFile
 from workbench.core import layouts
@@ -59,7 +59,8 @@ def _open(path: Path, file: GGUFFile) -> Opened:
     # Tensors that the table drops are settings, or nothing.
     extras = {name: file.rows(name, slice(None)) for name in file.infos if name in family.table and family.table[name] is None}
     settings = Settings(metadata, path.name, tensors=file.infos, prefix=f"{architecture}.", extras=extras)
-    fields = family.read(settings)
+    with foreign("configuration", path):
+        fields = family.read(settings)
     nbytes = sum(info.nbytes for info in file.infos.values())
     return Opened(
         source=Source(path, "gguf", architecture, nbytes, path.stem),

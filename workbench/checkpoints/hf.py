@@ -48,8 +48,9 @@ class HFFormat(Format):
         file = _weights(path)
         try:
             settings = Settings(config, f"{path.name}/config.json", tensors=file.infos)
-            fields = family.read(settings)
-            tied = settings.flag("tie_word_embeddings", default=family.tied_by_default)
+            with foreign("configuration", path):
+                fields = family.read(settings)
+                tied = settings.flag("tie_word_embeddings", default=family.tied_by_default)
             with foreign("chat template", path):
                 template = chat_template_text_from_folder(path)
         except BaseException:
@@ -80,7 +81,7 @@ def read_table(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror}.", hint="Check that it exists and its permissions.") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # broken UTF-8 or JSON, numbers or nesting beyond Python's limits
         raise FileError(f"{path.parent.name}/{path.name} is not readable JSON ({error}).", hint="Download or copy it again.") from None
     if not isinstance(data, dict):
         raise FileError(f"{path.parent.name}/{path.name} holds no table of settings.", hint="Download or copy it again.")

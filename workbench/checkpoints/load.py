@@ -147,10 +147,12 @@ def _config(opened: Opened, matched: Matched) -> ModelConfig:
             tied = False
             opened.notices.append("The configuration ties embedding and output head, but the file's differ; they are kept apart.")
     try:
-        config = from_dict(ModelConfig, {**opened.fields, "tie_embeddings": bool(tied)})
+        with foreign("configuration", opened.source.path):
+            config = from_dict(ModelConfig, {**opened.fields, "tie_embeddings": bool(tied)})
+            problems = config.problems()
     except ConfigError as error:
         raise ModelError(f"{where}: {error.message}", hint=error.hint) from error
-    if problems := config.problems():
+    if problems:
         raise ModelError(
             f"{where}: {problems[0].message}",
             hint="The configuration is damaged, or the model is of a kind that is not supported.",

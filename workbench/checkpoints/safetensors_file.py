@@ -70,7 +70,7 @@ class SafetensorsFile:
             )
         try:
             header = json.loads(self.file.map[8 : 8 + length])
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # broken UTF-8 or JSON, numbers or nesting beyond Python's limits
             raise self._damaged(f"its header is not JSON ({error})") from None
         if not isinstance(header, dict):
             raise self._damaged("its header is not a table of tensors")
@@ -85,7 +85,7 @@ class SafetensorsFile:
             begin, end = entry["data_offsets"]
         except (KeyError, TypeError, ValueError):
             raise self._damaged(f"the entry of {name} is not complete") from None
-        if kind not in _TYPES:
+        if not isinstance(kind, str) or kind not in _TYPES:
             raise FileError(
                 f"{self.file.path.name}: {name} is stored as {kind}, which is not known.", hint=f"Known types: {', '.join(_TYPES)}."
             )

@@ -239,7 +239,7 @@ def _problem_of(info: FieldInfo, name: str, value: Any) -> Problem | None:
     if isinstance(value, Choice):
         what = info.registry.what if info.is_choice and info.registry else None
         return None if value.registry.what == what else Problem(name, f"{info.label} cannot be the {value.registry.what} {value.kind!r}.")
-    if options and value not in {o.name for o in options}:
+    if options and value not in [o.name for o in options]:  # a list, because a value from a file may have no hash
         return Problem(name, f"{info.label} cannot be {value!r}.", f"Choose one of: {', '.join(o.name for o in options)}.")
     wanted = (int, float) if info.type is float else info.type
     if not isinstance(value, wanted) or (isinstance(value, bool) and info.type is not bool):
@@ -310,7 +310,10 @@ def _from_plain(info: FieldInfo, value: Any) -> Any:
     if info.type is tuple and isinstance(value, list):
         return tuple(value)
     if info.type is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:  # refused as every infinity is
+            return math.inf if value > 0 else -math.inf
     return value
 
 

@@ -87,16 +87,15 @@ class Registry(Generic[T]):
         del self._entries[name]
 
     def __getitem__(self, name: str) -> Entry[T]:
-        try:
-            return self._entries[name]
-        except KeyError:
-            raise ConfigError(f"There is no {self.what} {name!r}.", hint=f"Choose one of: {', '.join(self._entries)}.") from None
+        if name not in self:
+            raise ConfigError(f"There is no {self.what} {name!r}.", hint=f"Choose one of: {', '.join(self._entries)}.")
+        return self._entries[name]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Registry[T]:
         return self  # a copied config chooses from the same kinds, later ones included
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return isinstance(name, str) and name in self._entries
 
     def __iter__(self) -> Iterator[Entry[T]]:
         return iter(self._entries.values())

@@ -118,7 +118,7 @@ def _read_scaling(table: Settings, original: Any, context: int) -> dict[str, Any
     kind = table.get("rope_type", "type", default="default")
     if kind in UNSCALED:
         return {"kind": "none"}
-    if kind not in _RULES:
+    if not isinstance(kind, str) or kind not in _RULES:
         raise ModelError(
             f"{table.where}: the rope_type {kind!r} is not supported.", hint=f"Supported: {', '.join((*UNSCALED[:1], *_RULES))}."
         )

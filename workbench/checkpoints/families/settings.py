@@ -49,9 +49,12 @@ class Settings:
 
     def number(self, *keys: str, default: Any = _MISSING) -> float:
         value = self._demand(keys, default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
-            raise self.wrong(keys[0], value, "a finite number")
-        return float(value)
+        try:
+            if not isinstance(value, bool) and isinstance(value, (int, float)) and isfinite(value):
+                return float(value)
+        except OverflowError:  # a whole number beyond every float
+            pass
+        raise self.wrong(keys[0], value, "a finite number")
 
     def flag(self, *keys: str, default: bool) -> bool:
         value = self._demand(keys, default)
