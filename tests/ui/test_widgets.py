@@ -7,11 +7,12 @@ from collections.abc import Iterator
 import pytest
 from PySide6.QtCore import QPoint, Qt
 from PySide6.QtGui import QAccessible, QColor
-from PySide6.QtWidgets import QApplication, QCheckBox, QHBoxLayout, QLabel, QPushButton, QWidget
+from PySide6.QtWidgets import QApplication, QCheckBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 from pytestqt.qtbot import QtBot
 
 from ui.theme import DARK, LIGHT, Colours, Theme, contrast
 from ui.widgets.button import Button
+from ui.widgets.column import ScrollColumn
 from ui.widgets.flow import FlowLayout
 from ui.widgets.labels import ElidingLabel, MutedLabel
 from ui.widgets.section import CollapsibleSection
@@ -191,3 +192,17 @@ def test_a_flow_wraps_and_hidden_widgets_take_no_room(qtbot: QtBot) -> None:
     assert flow.takeAt(0) is not None
     assert flow.itemAt(9) is None
     assert flow.count() == 3
+
+
+def test_a_scrolling_column_is_never_narrower_than_its_content(qtbot: QtBot) -> None:
+    content = QWidget()
+    rows = QVBoxLayout(content)
+    rows.addWidget(QPushButton("short"))
+    column = ScrollColumn(content)
+    qtbot.addWidget(column)
+    column.show()
+    before = column.minimumSizeHint().width()
+    wide = QPushButton("a label that needs much more room than the first one did")
+    rows.addWidget(wide)
+    qtbot.waitUntil(lambda: column.minimumSizeHint().width() >= wide.minimumSizeHint().width() > before)
+    assert column.minimumSizeHint().height() < 200

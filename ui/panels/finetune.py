@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import Qt, Slot
 from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent
-from PySide6.QtWidgets import QFrame, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from ui import icons
 from ui.finetune.adapter_bar import AdapterBar
@@ -23,6 +23,7 @@ from ui.theme import LARGE, MEDIUM, SMALL
 from ui.training.run_card import RunCard
 from ui.training.step import StepSection
 from ui.widgets.button import Button
+from ui.widgets.column import ScrollColumn
 from ui.widgets.message import Message
 from ui.widgets.text import Muted
 from workbench.core.control import Control
@@ -94,10 +95,7 @@ class FinetunePanel(QWidget):
         for step in (self.model_step, self.data_step, self.method_step):
             parts.addWidget(step)
         parts.addStretch(1)
-        self.scroll = QScrollArea(widgetResizable=True, frameShape=QFrame.Shape.NoFrame)
-        self.scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.scroll.setWidget(content)
+        self.scroll = ScrollColumn(content)
         self.footer = QWidget()
         footer = QVBoxLayout(self.footer)
         footer.setContentsMargins(LARGE - SMALL, MEDIUM, LARGE - SMALL, LARGE - SMALL)
