@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
+
+from workbench.numerics.products import product
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
@@ -28,7 +29,7 @@ class LowRankLinear(torch.autograd.Function):
         dtype = compute_dtype(x)
         with torch.autocast(x.device.type, enabled=False):
             rows = x.reshape(-1, x.shape[-1]).to(dtype)
-            out = F.linear(rows, weight.to(dtype), None if bias is None else bias.to(dtype))
+            out = product(rows, weight.to(dtype), None if bias is None else bias.to(dtype))
             low = rows @ a.to(dtype).t()
             out.addmm_(low, b.to(dtype).t(), alpha=scale)
         ctx.save_for_backward(x, low, weight, a, b)
@@ -48,7 +49,7 @@ class LowRankLinear(torch.autograd.Function):
             grad_a = (g_low.t() @ rows).to(a.dtype)
             grad_b = (g.t() @ low).to(b.dtype).mul_(scale)
             if ctx.needs_input_grad[0]:
-                grad_x = g @ weight.to(dtype)
+                grad_x = product(g, weight.to(dtype).t())
                 grad_x = grad_x.addmm_(g_low, a.to(dtype)).view(x.shape).to(x.dtype)
         return grad_x, None, None, grad_a, grad_b, None
 

@@ -65,8 +65,9 @@ class Linear(nn.Linear):
         if is_one_row(x, weight):
             out = one_row(x, weight)
             return out if bias is None else out.add_(bias)
-        # Only in training: a text alone and the same text in a batch shall give the same bits where they are compared.
-        return fast_linear(x, weight, bias) if torch.is_grad_enabled() and suits(x, weight) else F.linear(x, weight, bias)
+        if not suits(x, weight):
+            return F.linear(x, weight, bias)
+        return fast_linear(x, weight, bias) if torch.is_grad_enabled() else product(x, weight, bias)
 
 
 class Corrected(nn.Module):
@@ -140,8 +141,8 @@ class Joint:
     def __deepcopy__(self, memo: dict[int, Any]) -> Joint:
         twin = copy(self)
         twin.linears = deepcopy(self.linears, memo)
-        if twin.linears:
-            twin.join()
+        if any(new.weight is not old.weight for new, old in zip(twin.linears, self.linears, strict=True)):
+            twin.join()  # linears that share their weights with the original lie where they lay
         return twin
 
     def __call__(self, x: Tensor, *present: nn.Module) -> Tensor | None:
@@ -159,7 +160,7 @@ class Joint:
                 if not isinstance(here, Corrected) or here.base is not linear:
                     return None
                 corrected = True
-        out = one_row(x, self.weight) if is_one_row(x, self.weight) else F.linear(x, self.weight)
+        out = one_row(x, self.weight) if is_one_row(x, self.weight) else product(x, self.weight)
         return self._corrected(x, out, present) if corrected else out
 
     def _learning(self, x: Tensor, present: tuple[nn.Module, ...]) -> Tensor | None:
