@@ -20,7 +20,7 @@ from workbench.core.errors import BusyError, ConfigError, DataError, ModelError,
 from workbench.core.events import Notice, Progress
 from workbench.data import DataConfig
 from workbench.generation import Conversation, GenerationConfig
-from workbench.model import ModelConfig, build_model
+from workbench.model import ModelConfig, account, build_model
 from workbench.requests import ChatRequest, FinetuneRequest
 from workbench.runs import open_run
 from workbench.session import Session
@@ -96,7 +96,7 @@ def test_a_plan_needs_a_model_and_a_usable_architecture(session: Session, home: 
 def test_measuring_compares_token_by_token_and_changes_nothing(session: Session) -> None:
     before = session.model
     _, exact = drain(session.measure_conversion(wanted(session, n_kv_heads=4)))
-    assert (exact.plan.verdict, exact.tokens, exact.sample) == ("exact", 511, "built-in prose")
+    assert (exact.plan.verdict, exact.tokens, exact.sample) == ("exact", 1023, "built-in prose")
     assert exact.difference == pytest.approx(0, abs=1e-5)
     assert exact.max_abs_logit_difference < 1e-4
     events, pooled = drain(session.measure_conversion(wanted(session, n_kv_heads=1)))
@@ -128,9 +128,32 @@ def test_what_the_new_model_cannot_be_scored_on_is_said(session: Session) -> Non
         drain(session.measure_conversion(wanted(session, vocab_size=100)))
 
 
+def test_a_model_that_sees_its_targets_has_no_loss_before_either(session: Session) -> None:
+    drain(session.convert(wanted(session, causal=False)))
+    _, found = drain(session.measure_conversion(wanted(session, causal=False, mlp="geglu")))
+    assert found.nats_before is found.nats_after is found.difference is None
+    assert found.tokens == 1023
+
+
+def test_a_window_that_only_far_tokens_feel_is_measured(session: Session) -> None:
+    _, found = drain(session.measure_conversion(wanted(session, sliding_window=400)))
+    assert found.max_abs_logit_difference > 0
+    assert not found.unseen
+
+
+def test_what_cannot_show_in_the_text_is_not_called_zero(session: Session, tmp_path: Path) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text("short text of my own")
+    _, found = drain(session.measure_conversion(wanted(session, sliding_window=400), path))
+    assert found.plan.verdict == "approximate"
+    assert found.unseen
+    _, felt = drain(session.measure_conversion(wanted(session, sliding_window=4), path))
+    assert not felt.unseen
+
+
 def test_a_short_context_is_measured_in_short_windows(session: Session) -> None:
     _, found = drain(session.measure_conversion(wanted(session, max_positions=64)))
-    assert found.tokens == 511
+    assert found.tokens == 1023
     assert found.difference is not None
 
 
@@ -152,7 +175,7 @@ def test_measuring_stops(session: Session) -> None:
 
 
 def test_no_memory_for_a_copy_is_said_before(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(converting.psutil, "virtual_memory", lambda: type("M", (), {"available": 1000}))
+    monkeypatch.setattr(converting, "free_memory", lambda device: 1000)
     for act in (session.measure_conversion, session.convert):
         with pytest.raises(ModelError, match=r"1\.0 kB are free"):
             drain(act(wanted(session, n_kv_heads=1)))
@@ -323,3 +346,11 @@ def test_the_starter_keeps_its_function_where_it_is_said_to(starter_path: Path, 
     _, pooled = drain(session.measure_conversion(replace(config, n_kv_heads=1)))
     assert pooled.plan.verdict == "approximate"
     assert 0.5 < pooled.difference < 8
+
+
+def test_memory_is_asked_for_both_models_and_what_changes_between_them(session: Session) -> None:
+    model = session.loaded.model
+    own = sum(p.nbytes for p in model.parameters())
+    assert converting.memory_needed(model, model.config) >= 2 * own
+    wider = wanted(session, d_ff=64 * model.config.d_model)
+    assert converting.memory_needed(model, wider) >= 2 * account(wider).parameter_bytes(4)

@@ -8,12 +8,12 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from workbench import adapters
+from workbench.appraisal import free_memory
 from workbench.checkpoints import Loaded
 from workbench.core.control import Control
 from workbench.core.errors import DataError, FileError, ModelError
@@ -24,8 +24,11 @@ from workbench.model.convert import ConversionPlan, ConversionReport, convert_st
 from workbench.requests import ModelSummary
 from workbench.tokenizers import Tokenizer
 
-WINDOW, TOKENS = 256, 512
-"""Tokens read at once, and at most, when a conversion is measured: about two seconds for the starter on two cores."""
+TOKENS = 1024
+"""Tokens read at most, and at once if the contexts allow: two seconds for the starter on two cores. Windows shorter than this
+would hide what acts on far tokens only."""
+_ROUNDING = 1e-5
+"""Share of the logits' size below which a difference is rounding."""
 
 CONVERTED = " (converted)"
 _SAMPLE = "prose.txt"
@@ -38,17 +41,19 @@ class ConversionMeasure:
 
     Nats per token of the model as it is and as converted; `difference` is the mean of the paired differences (positive: the
     text became harder to predict) and `standard_error` its standard error. The figures of a model that sees the tokens it is
-    to predict do not exist and are None. `max_abs_logit_difference` is over the same tokens.
+    to predict do not exist and are None. `max_abs_logit_difference` is over the same tokens. `unseen`: a change that is not
+    exact showed nothing beyond rounding, so that it can only act on texts longer than the one that was read.
     """
 
     sample: str
     tokens: int
-    nats_before: float
+    nats_before: float | None
     nats_after: float | None
     difference: float | None
     standard_error: float | None
     max_abs_logit_difference: float
     plan: ConversionPlan
+    unseen: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "plan"} | {"plan": self.plan.to_json()}
@@ -69,7 +74,7 @@ def measured(
     unusable architecture, `DataError` for a text that is too short, `ModelError` when there is no memory for the copy."""
     planned = plan(loaded.config, new)
     ids = _sample_ids(tokenizer, text, new)
-    size = min(WINDOW, loaded.config.max_positions, new.max_positions)
+    size = min(TOKENS, loaded.config.max_positions, new.max_positions)
     windows = [ids[at : at + size] for at in range(0, len(ids) - 1, size - 1)]  # the last token of one is the first of the next
     made = yield from _made(loaded, new, control, extra=len(windows))
     if made is None:
@@ -83,7 +88,7 @@ def measured(
             return None
         with adapters.disabled(loaded.model):
             found.append(_compared(loaded.model, converted, window))
-    return _summed(found, planned, sample)
+    return _summed(found, windows, planned, sample)
 
 
 def converted(loaded: Loaded, new: ModelConfig, control: Control) -> Generator[Event, None, tuple[Loaded, ConversionReport] | None]:
@@ -109,19 +114,26 @@ def converted_summary(loaded: Loaded, before: ModelSummary) -> ModelSummary:
     )  # fmt: skip
 
 
+def memory_needed(model: Transformer, new: ModelConfig) -> int:
+    """Bytes beside the model while it is converted, at most: the new one, and tensors that were changed on the way to it, which
+    have the old shapes or the new ones."""
+    old = sum(p.nbytes for p in model.parameters())
+    made = account(new).parameter_bytes(model.dtype.itemsize)
+    return round(max(2.1 * made, 1.1 * (old + made)))
+
+
 def room_for_undo(model: Transformer) -> bool:
     """Whether memory allows to keep a model that is not in use any more: as much again must stay free."""
-    return psutil.virtual_memory().available > sum(p.nbytes for p in model.parameters())
+    return free_memory(model.device) > sum(p.nbytes for p in model.parameters())
 
 
 def _made(
     loaded: Loaded, new: ModelConfig, control: Control, extra: int = 0
 ) -> Generator[Event, None, tuple[Transformer, ConversionReport] | None]:
-    needed = round(1.1 * account(new).parameter_bytes(loaded.model.dtype.itemsize))
-    free = psutil.virtual_memory().available
+    needed, free = memory_needed(loaded.model, new), free_memory(loaded.model.device)
     if needed > free:
         raise ModelError(
-            f"The converted model needs {bytes_text(needed)} beside the loaded one; {bytes_text(free)} are free.",
+            f"Converting needs {bytes_text(needed)} beside the loaded one; {bytes_text(free)} are free.",
             hint="Close other programs, load the model as bfloat16, or choose a smaller architecture.",
         )
     yield Phase(word="Loading")
@@ -144,11 +156,13 @@ def _made(
 
 @dataclass(frozen=True)
 class _Compared:
-    """Losses of one window, [T − 1] each (those of a model that sees its targets are None), and the largest difference."""
+    """Losses of one window, [T − 1] each (those of a model that sees its targets are None), the largest difference of the logits
+    and their size."""
 
-    before: Tensor
+    before: Tensor | None
     after: Tensor | None
     largest: float
+    size: float
 
 
 def _sample_ids(tokenizer: Tokenizer, text: str, new: ModelConfig) -> list[int]:
@@ -167,24 +181,27 @@ def _compared(old: Transformer, new: Transformer, window: Sequence[int]) -> _Com
     tokens = min(old.config.vocab_size, new.config.vocab_size)
     hidden = [model.hidden(ids[None])[0] for model in (old, new)]
     losses: list[list[Tensor]] = [[], []]
-    largest = 0.0
+    largest = size = 0.0
     for at in range(0, length - 1, _ROWS):
         upto = min(at + _ROWS, length - 1)
         logits = [model.head(h[at:upto]).float() for model, h in zip((old, new), hidden, strict=True)]
         largest = max(largest, float((logits[1][:, :tokens] - logits[0][:, :tokens]).abs().max()))
+        size = max(size, float(logits[0].abs().max()))
         for side, of in zip(losses, logits, strict=True):
             side.append(F.cross_entropy(of, ids[at + 1 : upto + 1], reduction="none").double())
-    return _Compared(torch.cat(losses[0]), torch.cat(losses[1]) if new.config.causal and old.config.causal else None, largest)
+    before, after = (torch.cat(side) if model.config.causal else None for side, model in zip(losses, (old, new), strict=True))
+    return _Compared(before, after, largest, size)
 
 
-def _summed(found: Sequence[_Compared], planned: ConversionPlan, sample: str) -> ConversionMeasure:
-    before = torch.cat([c.before for c in found])
+def _summed(found: Sequence[_Compared], windows: Sequence[Sequence[int]], planned: ConversionPlan, sample: str) -> ConversionMeasure:
+    before, after = ([x for x in side if x is not None] for side in ([c.before for c in found], [c.after for c in found]))
+    nats_before, nats_after = (float(torch.cat(side).mean()) if side else None for side in (before, after))
     largest = max(c.largest for c in found)
-    after = [c.after for c in found if c.after is not None]
-    if not after:
-        return ConversionMeasure(sample, len(before), float(before.mean()), None, None, None, largest, planned)
-    moved = torch.cat(after) - before
-    error = float(moved.std() / math.sqrt(len(moved))) if len(moved) > 1 else 0.0
-    return ConversionMeasure(
-        sample, len(before), float(before.mean()), float(torch.cat(after).mean()), float(moved.mean()), error, largest, planned
-    )
+    unseen = planned.verdict != "exact" and largest <= _ROUNDING * max(c.size for c in found)
+    difference = error = None
+    if before and after:
+        moved = torch.cat(after) - torch.cat(before)
+        difference = float(moved.mean())
+        error = float(moved.std() / math.sqrt(len(moved))) if len(moved) > 1 else 0.0
+    tokens = sum(len(window) - 1 for window in windows)
+    return ConversionMeasure(sample, tokens, nats_before, nats_after, difference, error, largest, planned, unseen)

@@ -10,11 +10,11 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
-import psutil
 import torch
 
 from workbench import adapters
 from workbench.adapters.peft import save_adapter
+from workbench.appraisal import free_memory
 from workbench.checkpoints import Loaded, save_events
 from workbench.core.control import Control
 from workbench.core.errors import ConfigError, ModelError
@@ -141,7 +141,7 @@ def _run_all(
     loaded: Loaded, request: FinetuneRequest, prepared: Prepared, run: Run, control: Control
 ) -> Generator[Event, None, TrainResult]:
     """Train every weight of a copy; the result is a checkpoint of our own in the run's folder."""
-    needed, free = _COPIES * sum(p.nbytes for p in loaded.model.parameters()), psutil.virtual_memory().available
+    needed, free = _COPIES * sum(p.nbytes for p in loaded.model.parameters()), free_memory(loaded.model.device)
     if needed > free:
         raise ModelError(
             f"Training all weights takes {bytes_text(needed)} of memory; {bytes_text(free)} are free.",

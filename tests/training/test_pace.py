@@ -59,6 +59,18 @@ def test_the_answer_for_a_step_never_changes() -> None:
     assert [pace.spent(n) for n in (0, 1, 1, 1, 2, 1)] == [0, 1, 1, 1, 2, 1]
 
 
+def test_the_clock_of_two_that_resume_runs_forward() -> None:
+    clock = FakeClock(0.0)
+    pace = ClockPace(100.0, clock)
+    pace.resume(10, 50.0)
+    clock.now += 5.0  # the second run takes its time to load
+    pace.resume(10, 50.0)
+    assert pace.spent(10) == 50.0
+    assert pace.spent(11) == 55.0
+    clock.now += 1.0
+    assert pace.spent(12) == 56.0
+
+
 def test_time_away_does_not_count() -> None:
     pace = ClockPace(10.0, FakeClock())
     pace.spent(0)

@@ -34,6 +34,8 @@ class Measure:
     difference: float | None = 0.8
     standard_error: float | None = 0.05
     sample: str = "built-in prose"
+    tokens: int = 1023
+    unseen: bool = False
 
 
 class Converter:
@@ -353,3 +355,9 @@ class TestWithoutAModel:
         with qtbot.waitSignal(services.bus.build_requested) as asked:
             editor.actions_bar.build_button.click()
         assert asked.args == [replace(TINY, mlp="gelu")]
+
+
+def test_no_difference_within_a_short_text_is_said_as_that() -> None:
+    assert loss_text(Measure(difference=0.0, unseen=True)) == (
+        "no difference within 1,023 tokens of built-in prose; longer texts were not measured"
+    )

@@ -114,8 +114,12 @@ def _how(how: str, needs: object) -> str:
 
 
 def _measured(measure: ConversionMeasure) -> str:
-    before = f"{measure.nats_before:.4f} nats per token on {measure.tokens} tokens ({measure.sample})"
-    if measure.nats_after is None or measure.difference is None:
-        return f"before: {before}; a model that sees the tokens it is to predict cannot be scored so"
+    on = f"on {measure.tokens} tokens ({measure.sample})"
+    if measure.unseen:
+        return f"no difference {on}: what changes acts on longer texts only, and was not measured"
+    if measure.nats_before is None or measure.nats_after is None or measure.difference is None:
+        largest = f"largest |Δ logit| {measure.max_abs_logit_difference:.3g}"
+        return f"{on}: a model that sees the tokens it is to predict cannot be scored; {largest}"
     error = measure.standard_error or 0.0
+    before = f"{measure.nats_before:.4f} nats per token {on}"
     return f"before: {before}; after: {measure.nats_after:.4f}; difference {measure.difference:+.4f} ± {error:.4f}"

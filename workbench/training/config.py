@@ -134,7 +134,7 @@ class PretrainConfig(TrainConfig):
     max_length: int = _again(
         "max_length", 128, label="Training context", help="Tokens the model sees at once; memory and time grow with it."
     )
-    warmup_ratio: float = _again("warmup_ratio", 0.03)
+    warmup_ratio: float = _again("warmup_ratio", 0.1)
     weight_decay: float = _again(
         "weight_decay", 0.1, help="Pulls matrices towards zero at each update; 0.1 is usual when all weights are trained."
     )

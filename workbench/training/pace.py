@@ -37,7 +37,8 @@ class Pace(ABC):
         return 0.0
 
     def resume(self, step: int, spent: float) -> None:
-        """Go on at this update, after so many seconds of the budget; where no clock counts there is nothing to do."""
+        """Go on at this update, after so many seconds of the budget; where no clock counts there is nothing to do. Of runs that
+        share a pace the one that had spent most counts."""
         return
 
     def away(self, seconds: float) -> None:
@@ -83,8 +84,9 @@ class ClockPace(Pace):
         return self._spent[step]
 
     def resume(self, step: int, spent: float) -> None:
-        self._spent[step] = spent
-        self._begun = self._clock() - spent
+        self._spent.setdefault(step, spent)
+        begun = self._clock() - spent
+        self._begun = begun if self._begun is None else min(self._begun, begun)
 
     def away(self, seconds: float) -> None:
         if self._begun is not None:
