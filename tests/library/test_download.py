@@ -253,8 +253,16 @@ def test_removed_models_lie_in_the_trash_until_it_is_emptied(online: Library, re
     assert online.trash_bytes() == 0
     outside = tmp_path / "mine.gguf"
     outside.write_bytes(b"GGUF")
-    with pytest.raises(FileError, match="not in the library's folder"):
-        online.remove(outside)
+    run_folder = online.home / "runs" / "precious"
+    run_folder.mkdir(parents=True)
+    for path in (outside, online.models_folder / ".." / "runs" / "precious", online.models_folder / ".."):
+        with pytest.raises(FileError, match="not in the library's folder"):
+            online.remove(path)
+    link = online.models_folder / "link.gguf"
+    link.symlink_to(outside)
+    online.remove(link)
+    assert outside.is_file()
+    assert run_folder.is_dir()
     assert outside.exists()
 
 

@@ -341,3 +341,12 @@ def test_a_corrected_linear_keeps_its_place_in_the_joint_product(pair: Any, in_p
         torch.testing.assert_close(
             pair(x) - before, torch.cat((torch.zeros_like(before[..., :6]), x.sum(-1, keepdim=True).expand(*shape[:-1], 4)), -1)
         )
+
+
+def test_a_copy_that_shares_its_weights_leaves_the_original_joined(pair: Any) -> None:
+    """As planning an export copies a model: its parameters go over as they are, and the chat goes on with the fast product."""
+    twin = copy.deepcopy(pair, {id(p): p for p in pair.parameters()})
+    assert twin.first.weight is pair.first.weight
+    assert works(pair)
+    assert works(twin)
+    assert twin.joint.weight.data_ptr() == pair.joint.weight.data_ptr()

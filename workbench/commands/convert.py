@@ -26,7 +26,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     text = "Convert to this named architecture, before what --set changes; the vocabulary stays the model's."
     parser.add_argument("--preset", metavar="NAME", help=text)
     parser.add_argument("--out", metavar="DIR", type=Path, help="Folder to write; must not exist. Not needed with --plan.")
-    parser.add_argument("--format", metavar="workbench|hf", default="workbench", help="Kind of checkpoint. Default: workbench.")
+    from workbench.checkpoints.formats import savable
+
+    parser.add_argument("--format", metavar="|".join(savable()), default="workbench", help="Kind of checkpoint. Default: workbench.")
     text = "Measure what it costs in nats per token, on a UTF-8 text of yours or without FILE on a built-in one."
     parser.add_argument("--measure", metavar="FILE", nargs="?", const=_BUILT_IN, help=text)
     parser.add_argument("--plan", action="store_true", help="Only say what would become of the model; its weights are not read.")

@@ -158,18 +158,20 @@ class Library:
 
         Raises `FileError` for a model that lies elsewhere (it is not the library's to move) or a disk that refuses.
         """
-        path = self.resolve(model)
-        if not path.is_relative_to(self.models_folder) or path == self.models_folder:
+        path = Path(os.path.normpath(self.resolve(model)))
+        path = path.parent.resolve() / path.name  # a link is removed, not what it points to
+        models = self.models_folder.resolve()
+        if not path.is_relative_to(models) or path == models:
             raise FileError(
                 f"{path} is not in the library's folder, so it is not removed.",
                 hint=f"Delete it where it lies; the library's models are in {self.models_folder}.",
             )
-        inside = path.relative_to(self.models_folder).as_posix().replace("/", "--")
+        inside = path.relative_to(models).as_posix().replace("/", "--")
         place = self.trash_folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{inside}"
         try:
             self.trash_folder.mkdir(parents=True, exist_ok=True)
             os.replace(path, place)
-            for folder in list(path.parents)[: len(path.relative_to(self.models_folder).parts) - 1]:
+            for folder in list(path.parents)[: len(path.relative_to(models).parts) - 1]:
                 _remove_if_empty(folder)
         except OSError as error:
             raise write_error(place, error) from error
