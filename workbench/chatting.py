@@ -10,7 +10,7 @@ from typing import TypeVar
 import psutil
 
 from workbench import adapters
-from workbench.caches import CacheConfig, KVCache
+from workbench.caches import CacheConfig, KVCache, cache_nbytes
 from workbench.core.errors import BusyError, ModelError
 from workbench.core.events import Event
 from workbench.core.format import bytes_text
@@ -18,6 +18,8 @@ from workbench.generation import CacheState
 from workbench.model import Transformer
 
 T = TypeVar("T")
+PROBED = 4096
+"""Tokens over which the bytes per token are averaged: a window that stays exact counts little among them."""
 
 
 def new_cache(model: Transformer, config: CacheConfig) -> KVCache | None:
@@ -29,11 +31,11 @@ def new_cache(model: Transformer, config: CacheConfig) -> KVCache | None:
     if not config.use_cache:
         return None
     sizes = model.config
-    per_token = 2 * sizes.n_layers * sizes.kv_heads * sizes.head_width * model.dtype.itemsize
+    per_token = max(1, cache_nbytes(config, sizes, PROBED, dtype=model.dtype) // PROBED)
     affordable = max(256, psutil.virtual_memory().available // 2 // per_token)
     capacity = min(config.capacity or affordable, sizes.max_positions)
     try:
-        return KVCache.for_model(model, config.codec.kind, capacity, **config.codec.arguments())
+        return KVCache.from_config(model, config, capacity=capacity)
     except RuntimeError as error:
         raise ModelError(
             f"A cache for {capacity} tokens ({bytes_text(capacity * per_token)}) does not fit into memory.",

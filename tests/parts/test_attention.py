@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from workbench.caches import KV_CODECS
-from workbench.caches.base import LayerShape
+from workbench.caches import LayerShape
+from workbench.caches.exact import ExactLayerCache
 from workbench.numerics.attention import Frame, Scoring
 from workbench.parts.attention import Attention
 from workbench.parts.norms import NORMS
@@ -81,7 +81,7 @@ def test_equals_the_steps_by_hand(options: dict[str, Any], grad: bool) -> None:
 def test_token_by_token_through_a_layer_cache_is_the_same(options: dict[str, Any]) -> None:
     attention = make(**options)
     x = torch.randn(2, 5, C, generator=torch.Generator().manual_seed(1))
-    cache = KV_CODECS.choose("exact").make(shape=LayerShape(0, 1, 2, attention.kv_heads, D, 8, torch.float32, torch.device("cpu")))
+    cache = ExactLayerCache(LayerShape(0, 1, 2, attention.kv_heads, D, 8, torch.float32, torch.device("cpu")))
     with torch.no_grad():
         steps = [attention(x[:, t : t + 1], frame(1, 2, t), POSITION, cache) for t in range(5)]
         torch.testing.assert_close(torch.cat(steps, 1), attention(x, frame(), POSITION), rtol=1e-4, atol=1e-5)

@@ -1,8 +1,13 @@
 """The KV cache: keys and values of the tokens seen so far, owned by whoever runs the job."""
 
 from workbench.caches import exact as _exact  # noqa: F401  (registers the kind)
-from workbench.caches.base import KV_CODECS, LayerCache
+from workbench.caches import int8 as _int8  # noqa: F401
+from workbench.caches.base import KV_CODECS, Codec, CodecShape, LayerCache, LayerShape, Plane, SlotMap
 from workbench.caches.cache import KVCache
 from workbench.caches.config import CacheConfig
+from workbench.caches.plan import cache_nbytes, layer_plans
 
-__all__ = ["KV_CODECS", "CacheConfig", "KVCache", "LayerCache"]
+__all__ = [
+    "KV_CODECS", "CacheConfig", "Codec", "CodecShape", "KVCache", "LayerCache", "LayerShape", "Plane", "SlotMap",
+    "cache_nbytes", "layer_plans",
+]  # fmt: skip

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import fields, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from workbench.caches.base import KV_CODECS, LayerCache, LayerShape
+from workbench.caches.base import KV_CODECS, Codec, LayerCache, LayerShape, SlotMap
+from workbench.caches.config import CacheConfig
+from workbench.caches.plan import Sizes, build_layer, layer_plans
 from workbench.core.errors import ConfigError
+from workbench.core.registry import Choice
 from workbench.numerics.attention import PADDING, Frame
-
-
-class _Sizes(Protocol):
-    @property
-    def n_layers(self) -> int: ...
-    @property
-    def kv_heads(self) -> int: ...
-    @property
-    def head_width(self) -> int: ...
-    @property
-    def max_positions(self) -> int: ...
 
 
 class CachedModel(Protocol):
     """What `KVCache.for_model` needs to know of a model."""
 
     @property
-    def config(self) -> _Sizes: ...
+    def config(self) -> Sizes: ...
     @property
     def device(self) -> torch.device: ...
     @property
@@ -38,7 +32,8 @@ class KVCache:
     """The keys and values of `batch` sequences, up to `capacity` tokens each.
 
     `length` counts the tokens stored; the model advances it after a forward pass that ended well, so an exception or a
-    stop in the middle leaves the cache as it was.
+    stop in the middle leaves the cache as it was. Slot s holds the token at position `offset` + s: older tokens that were
+    dropped moved the others down.
     """
 
     def __init__(self, layers: list[LayerCache], *, capacity: int, batch: int) -> None:
@@ -46,29 +41,47 @@ class KVCache:
         self.capacity = capacity
         self.batch = batch
         self.length = 0
+        self.offset = 0
         self._positions: Tensor | None = None
 
     @classmethod
     def for_model(
         cls,
         model: CachedModel,
-        codec: str = "exact",
+        codec: str | Choice[Codec] = "exact",
         capacity: int | None = None,
         batch: int = 1,
         dtype: torch.dtype | None = None,
+        *,
+        value_codec: str | Choice[Codec] | None = None,
+        window: int = 0,
+        sinks: int = 0,
         **codec_options: Any,
     ) -> KVCache:
-        """An empty cache that fits `model`. `capacity` defaults to the model's context; `dtype` to the model's."""
+        """An empty cache that fits `model`. `capacity` defaults to the model's context; `dtype`, of what stays exact, to the
+        model's. `value_codec` None stores values as keys; `codec_options` are those of the kinds named here."""
+        keys = _chosen(codec, codec_options if value_codec is None else _known(codec, codec_options))
+        values = keys if value_codec is None else _chosen(value_codec, _known(value_codec, codec_options))
+        config = CacheConfig(codec=keys, value_codec=values, window=window, sinks=sinks)
+        return cls.from_config(model, config, capacity=capacity, batch=batch, dtype=dtype)
+
+    @classmethod
+    def from_config(
+        cls, model: CachedModel, config: CacheConfig, *, capacity: int | None = None, batch: int = 1, dtype: torch.dtype | None = None
+    ) -> KVCache:
+        """An empty cache as `config` asks. `capacity` None: the config's, or the model's context. Raises `ConfigError`."""
         sizes = model.config
-        capacity = sizes.max_positions if capacity is None else capacity
+        capacity = capacity if capacity is not None else config.capacity if config.capacity is not None else sizes.max_positions
         if capacity < 1 or batch < 1:
             raise ConfigError(f"A cache of {capacity} tokens for {batch} sequences holds nothing.", hint="Use at least 1 of each.")
-        kind = KV_CODECS.choose(codec, codec_options)
+        kind = dtype or model.dtype
         shapes = (
-            LayerShape(i, sizes.n_layers, batch, sizes.kv_heads, sizes.head_width, capacity, dtype or model.dtype, model.device)
+            LayerShape(i, sizes.n_layers, batch, sizes.kv_heads, sizes.head_width, capacity, kind, model.device)
             for i in range(sizes.n_layers)
         )
-        return cls([kind.make(shape=shape) for shape in shapes], capacity=capacity, batch=batch)
+        plans = layer_plans(config, sizes.n_layers)
+        layers = [build_layer(plan, shape, config) for plan, shape in zip(plans, shapes, strict=True)]
+        return cls(layers, capacity=capacity, batch=batch)
 
     def frame(self, tokens: int, positions: Tensor | None, device: torch.device) -> Frame:
         """The `Frame` of a forward pass over `tokens` new tokens per sequence. `positions` [B, tokens], −1 for padding;
@@ -79,11 +92,12 @@ class KVCache:
                 f"The cache holds {self.capacity} tokens; {end} were asked for.", hint="Use a longer cache or a shorter text."
             )
         if positions is None and self._positions is None:
-            return Frame(torch.arange(start, end, device=device)[None].expand(self.batch, -1), start)
+            first = self.offset
+            return Frame(torch.arange(first + start, first + end, device=device)[None].expand(self.batch, -1), start, offset=first)
         stored = self._positions
         if stored is None:
             stored = torch.full((self.batch, self.capacity), PADDING, dtype=torch.int64, device=device)
-            stored[:, :start] = torch.arange(start, device=device)
+            stored[:, :start] = torch.arange(self.offset, self.offset + start, device=device)
         if positions is None:
             newest = stored[:, :start].amax(1, keepdim=True) if start else stored.new_full((self.batch, 1), PADDING)
             positions = newest + torch.arange(1, tokens + 1, device=device)
@@ -102,17 +116,69 @@ class KVCache:
         self.length = length
         if length == 0:
             self._positions = None  # the next text may do without padding, and then without masks
+            self.offset = 0
         if self._positions is not None:
             self._positions[:, length:] = PADDING
         for layer in self.layers:
             layer.truncate(length)
 
+    def drop(self, start: int, count: int, rotate: Callable[[Tensor], Tensor] | None = None) -> None:
+        """Forget slots start … start+count−1; what follows moves down and keeps its positions. The keys of the `start` slots
+        before them are turned by `rotate`, which moves them `count` positions on, so that positions are without a gap again.
+
+        Only for one text without padding. Raises `ConfigError` for slots that are not there.
+        """
+        if self._positions is not None or not 0 <= start <= start + count <= self.length:
+            raise ConfigError(f"Slots {start} to {start + count} of {self.length} cannot be dropped.", hint="Empty the cache instead.")
+        for layer in self.layers:
+            layer.drop(start, count, self.length)
+            if start and rotate is not None:
+                layer.turn(start, rotate)
+        self.length -= count
+        self.offset += count
+
+    def slots(self) -> tuple[SlotMap, ...]:
+        """Layer by layer, which slots are exact and how far the others are off."""
+        return tuple(layer.slots(self.length) for layer in self.layers)
+
+    def take_over(self, other: KVCache) -> None:
+        """Store what `other`, of the same model and batch, holds: as it was computed if it is exact, else as it decodes."""
+        self.truncate(0)
+        if other.length > self.capacity:
+            raise ConfigError(f"The cache holds {self.capacity} tokens; {other.length} were to be taken over.", hint="Use a longer cache.")
+        for new, old in zip(self.layers, other.layers, strict=True):
+            keys, values = old.read(other.length)
+            new.store(keys, values, 0)
+        self.length, self.offset = other.length, other.offset
+        if other._positions is not None:
+            self._positions = other._positions.new_full((self.batch, self.capacity), PADDING)
+            self._positions[:, : self.length] = other._positions[:, : self.length]
+
+    @property
+    def exact(self) -> bool:
+        """Whether every slot holds what was computed, in the model's precision or better."""
+        return all(bool(layer.slots(self.length).exact.all()) for layer in self.layers)
+
     @property
     def nbytes(self) -> int:
-        """Bytes of the stored tokens, measured on what each layer holds."""
-        return sum(layer.nbytes(self.length) for layer in self.layers)
+        """Bytes of the stored tokens with all that belongs to them, measured on what each layer holds."""
+        return sum(layer.nbytes(self.length) for layer in self.layers) + self._shared_nbytes()
+
+    def _shared_nbytes(self) -> int:
+        return sum({t.data_ptr(): t.nbytes for layer in self.layers for t in layer.constants()}.values())
 
     @property
     def allocated_nbytes(self) -> int:
         """Bytes of every tensor the cache owns, spare room included."""
-        return sum(layer.allocated_nbytes for layer in self.layers)
+        return sum(layer.allocated_nbytes for layer in self.layers) + self._shared_nbytes()
+
+
+def _chosen(codec: str | Choice[Codec], options: dict[str, Any]) -> Choice[Codec]:
+    return KV_CODECS.choose(codec, options) if isinstance(codec, str) else replace(codec, options=replace(codec.options, **options))
+
+
+def _known(codec: str | Choice[Codec], options: dict[str, Any]) -> dict[str, Any]:
+    """Those of the options that this kind has."""
+    entry = KV_CODECS[codec if isinstance(codec, str) else codec.kind]
+    names = {f.name for f in fields(entry.options)}
+    return {name: value for name, value in options.items() if name in names}

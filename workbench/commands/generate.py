@@ -65,7 +65,7 @@ def cache_config(codec: str, capacity: int | None) -> CacheConfig:
         return CacheConfig(use_cache=False, capacity=capacity)
     if codec not in KV_CODECS:
         raise ConfigError(f"There is no cache {codec!r}.", hint=f"Choose one of: none, {', '.join(KV_CODECS.names())}.")
-    return CacheConfig(codec=KV_CODECS.choose(codec), capacity=capacity)
+    return CacheConfig(codec=KV_CODECS.choose(codec), value_codec=KV_CODECS.choose(codec), capacity=capacity)
 
 
 class _Show:

@@ -44,7 +44,8 @@ class Frame:
 
     `plain` means: no padding, no separate documents, and row t of every sequence is at position `start + t`, so that the
     slot of a key is its position and no mask tensor is needed. Otherwise `key_positions` [B, S] (−1: hidden) and,
-    for packed documents, `segments` [B, T] say who sees whom.
+    for packed documents, `segments` [B, T] say who sees whom. `offset`: a plain frame's slots hold positions `offset` on,
+    because older tokens were dropped.
     """
 
     positions: Tensor
@@ -52,6 +53,7 @@ class Frame:
     plain: bool = True
     key_positions: Tensor | None = None
     segments: Tensor | None = None
+    offset: int = 0
     rotation: Any = None
     _masks: dict[Hashable, Tensor] = field(default_factory=dict)
 
@@ -71,7 +73,7 @@ class Frame:
         """Positions of all stored and new keys, [B or 1, S]."""
         if self.key_positions is not None:
             return self.key_positions
-        return torch.arange(self.end, device=self.positions.device)[None]
+        return torch.arange(self.offset, self.offset + self.end, device=self.positions.device)[None]
 
     def _visible(self, causal: bool, window: int | None) -> Tensor:
         query, key = self.positions[:, :, None], self.keys()[:, None, :]
