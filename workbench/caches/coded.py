@@ -108,7 +108,12 @@ class CodedLayerCache(LayerCache):
             tail[:, :, : behind - leaving] = tail[:, :, leaving:behind].clone()
 
     def _encode(self, pair: list[Tensor]) -> None:
-        """Append keys and values [B, G, T, D] to the codes."""
+        """Append keys and values [B, G, T, D] to the codes; in float32 even where a prompt is read in less, so that the codes of a
+        token never depend on how it came."""
+        with torch.autocast(self.shape.device.type, enabled=False):
+            self._encode_all(pair)
+
+    def _encode_all(self, pair: list[Tensor]) -> None:
         if not self._calibrated:
             for codec, x in zip((self.keys, self.values), pair, strict=True):
                 if codec.wants:
