@@ -17,6 +17,7 @@ from PySide6.QtWidgets import (
     QAbstractButton,
     QAbstractSlider,
     QAbstractSpinBox,
+    QApplication,
     QComboBox,
     QLabel,
     QLineEdit,
@@ -201,10 +202,10 @@ def drag(paths: list[Path]) -> QMimeData:
 def drop(panel: FinetunePanel, mime: QMimeData) -> bool:
     where, buttons, keys = QPointF(50, 50), Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
     enter = QDragEnterEvent(where.toPoint(), Qt.DropAction.CopyAction, mime, buttons, keys)
-    panel.dragEnterEvent(enter)
+    QApplication.sendEvent(panel, enter)
     if not enter.isAccepted():
         return False
-    panel.dropEvent(QDropEvent(where, Qt.DropAction.CopyAction, mime, buttons, keys))
+    QApplication.sendEvent(panel, QDropEvent(where, Qt.DropAction.CopyAction, mime, buttons, keys))
     return True
 
 
@@ -216,7 +217,7 @@ def test_files_are_dropped_onto_the_panel(panel: FinetunePanel, tmp_path: Path) 
     assert drop(panel, mime)
     assert panel.setup.picker.sources == tuple(map(str, files))
     assert panel.setup.picker.combo.currentText() == "2 files: a.jsonl, b.md"
-    assert panel._drop_hint.isHidden()
+    assert panel.drops.veil.isHidden()
 
 
 def test_a_model_dropped_onto_it_is_left_to_the_window(panel: FinetunePanel, tmp_path: Path) -> None:

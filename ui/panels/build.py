@@ -6,8 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from PySide6.QtCore import Qt, QTimer, Slot
-from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent
+from PySide6.QtCore import QMimeData, Qt, QTimer, Slot
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QScrollArea, QSizePolicy, QStackedWidget, QVBoxLayout, QWidget
 
 from ui import icons
@@ -16,6 +15,7 @@ from ui.jobs.worker import JobFailure
 from ui.panels import PANELS, PanelPlace
 from ui.services import Services
 from ui.theme import LARGE, MEDIUM, SMALL
+from ui.training.drop_files import DropFiles
 from ui.training.run_card import RunCard
 from ui.widgets.button import Button
 from ui.widgets.segmented import SegmentedControl
@@ -56,7 +56,6 @@ class BuildPanel(QWidget):
         self._to_export: Path | None = None
         self._setup: Setup | None = None
         self._stage: Stage | None = None
-        self.setAcceptDrops(True)
         self.waiting = Muted(_WAITING)
         keys = services.actions
         pages = [(SETTINGS, "Settings", "What is built, from what, for how long."), (RUN, "Run", "The run and what the model writes.")]
@@ -104,10 +103,7 @@ class BuildPanel(QWidget):
         layout.addWidget(self.stack, 1)
         layout.addWidget(self.line)
         layout.addWidget(self.footer)
-        self._drop_hint = QLabel("Drop to train on these files", self, alignment=Qt.AlignmentFlag.AlignCenter)
-        self._drop_hint.setObjectName("dropHint")
-        self._drop_hint.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
-        self._drop_hint.hide()
+        self.drops = DropFiles(self, "Drop to train on these files", self._services, self._usable_files, self._take_files)
 
     @staticmethod
     def _scroll(inside: QWidget) -> QScrollArea:
@@ -365,31 +361,9 @@ class BuildPanel(QWidget):
 
     # ---- files dropped on it -------------------------------------------------------------------------------------
 
-    def _dropped(self, event: QDropEvent) -> list[str]:
-        if self._setup is None or self.run_card.job is not None:
-            return []
-        return self._setup.dropped(event.mimeData())
+    def _usable_files(self, mime: QMimeData) -> list[str]:
+        return [] if self._setup is None or self.run_card.job is not None else self._setup.dropped(mime)
 
-    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        if not self._dropped(event):
-            event.ignore()  # the window opens models
-            return
-        event.acceptProposedAction()
-        c = self._services.theme.colours
-        self._drop_hint.setStyleSheet(
-            f"#dropHint {{ background: {c.info_surface}; color: {c.text}; border: 2px dashed {c.accent_text}; border-radius: {MEDIUM}px; }}"
-        )
-        self._drop_hint.setGeometry(self.rect().adjusted(MEDIUM, MEDIUM, -MEDIUM, -MEDIUM))
-        self._drop_hint.show()
-        self._drop_hint.raise_()
-
-    def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:
-        self._drop_hint.hide()
-
-    def dropEvent(self, event: QDropEvent) -> None:
-        self._drop_hint.hide()
-        paths = self._dropped(event)
-        if paths:
-            event.acceptProposedAction()
-            self.show_page(SETTINGS)
-            self.setup.picker.take(paths)
+    def _take_files(self, paths: list[str]) -> None:
+        self.show_page(SETTINGS)
+        self.setup.picker.take(paths)

@@ -7,9 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PySide6.QtCore import Qt, Slot
-from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent
-from PySide6.QtWidgets import QFrame, QLabel, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtCore import QMimeData, Qt, Slot
+from PySide6.QtWidgets import QFrame, QSizePolicy, QVBoxLayout, QWidget
 
 from ui import icons
 from ui.finetune.adapter_bar import AdapterBar
@@ -20,6 +19,7 @@ from ui.models import STARTER
 from ui.panels import PANELS, PanelPlace
 from ui.services import Services
 from ui.theme import LARGE, MEDIUM, SMALL
+from ui.training.drop_files import DropFiles
 from ui.training.run_card import RunCard
 from ui.training.step import StepSection
 from ui.widgets.button import Button
@@ -59,7 +59,6 @@ class FinetunePanel(QWidget):
         self._reason = ""
         self._trained_on: object = None
         self._setup: Setup | None = None
-        self.setAcceptDrops(True)
         self.model_step = StepSection(1, "Model")
         self.data_step = StepSection(2, "Data")
         self.method_step = StepSection(3, "Method and numbers")
@@ -111,10 +110,7 @@ class FinetunePanel(QWidget):
         layout.addWidget(self.scroll, 1)
         layout.addWidget(line)
         layout.addWidget(self.footer)
-        self._drop_hint = QLabel("Drop to learn from these files", self, alignment=Qt.AlignmentFlag.AlignCenter)
-        self._drop_hint.setObjectName("dropHint")
-        self._drop_hint.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
-        self._drop_hint.hide()
+        self.drops = DropFiles(self, "Drop to learn from these files", self._services, self._usable_files, self._take_files)
 
     def _connect(self) -> None:
         services, bus = self._services, self._services.bus
@@ -342,30 +338,8 @@ class FinetunePanel(QWidget):
 
     # ---- files dropped on it -------------------------------------------------------------------------------------
 
-    def _dropped(self, event: QDropEvent) -> list[str]:
-        if self._setup is None or self.run_card.job is not None:
-            return []
-        return self._setup.dropped(event.mimeData())
+    def _usable_files(self, mime: QMimeData) -> list[str]:
+        return [] if self._setup is None or self.run_card.job is not None else self._setup.dropped(mime)
 
-    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        if not self._dropped(event):
-            event.ignore()  # the window opens models
-            return
-        event.acceptProposedAction()
-        c = self._services.theme.colours
-        self._drop_hint.setStyleSheet(
-            f"#dropHint {{ background: {c.info_surface}; color: {c.text}; border: 2px dashed {c.accent_text}; border-radius: {MEDIUM}px; }}"
-        )
-        self._drop_hint.setGeometry(self.rect().adjusted(MEDIUM, MEDIUM, -MEDIUM, -MEDIUM))
-        self._drop_hint.show()
-        self._drop_hint.raise_()
-
-    def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:
-        self._drop_hint.hide()
-
-    def dropEvent(self, event: QDropEvent) -> None:
-        self._drop_hint.hide()
-        paths = self._dropped(event)
-        if paths:
-            event.acceptProposedAction()
-            self.setup.picker.take(paths)
+    def _take_files(self, paths: list[str]) -> None:
+        self.setup.picker.take(paths)
