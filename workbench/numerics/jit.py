@@ -61,6 +61,12 @@ def shared_kernel(function: Function) -> Kernel:
     return Kernel(function, shared=True)
 
 
+def part(function: Function) -> Function:
+    """`function` for kernels to call: compiled into their code wherever they do. Imports numba, so that it is made as late as they
+    are, and only where `available()`."""
+    return _compile(function, inline=True)
+
+
 class Kernel:
     """A function that is compiled when it is first called, once per combination of argument types."""
 
@@ -75,6 +81,11 @@ class Kernel:
         run = self._run or self._prepared()
         plain = [a.numpy() if isinstance(a, Tensor) else a for a in arguments]
         return run(torch.get_num_threads(), *plain) if self.shared else run(*plain)
+
+    def alone(self, *arguments: Any) -> None:
+        """A shared kernel on the calling thread only: for work that takes less time than waking the others."""
+        run = self._run or self._prepared()
+        run(1, *[a.numpy() if isinstance(a, Tensor) else a for a in arguments])
 
     @property
     def compiled(self) -> bool:
