@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -16,7 +15,7 @@ from workbench import adapters
 from workbench.appraisal import free_memory
 from workbench.checkpoints import Loaded
 from workbench.core.control import Control
-from workbench.core.errors import DataError, FileError, ModelError
+from workbench.core.errors import DataError, ModelError
 from workbench.core.events import Event, Phase, Progress
 from workbench.core.format import bytes_text
 from workbench.model import ModelConfig, Transformer, account
@@ -31,7 +30,6 @@ _ROUNDING = 1e-5
 """Share of the logits' size below which a difference is rounding."""
 
 CONVERTED = " (converted)"
-_SAMPLE = "prose.txt"
 _ROWS = 128
 
 
@@ -57,14 +55,6 @@ class ConversionMeasure:
 
     def to_json(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "plan"} | {"plan": self.plan.to_json()}
-
-
-def sample_text() -> str:
-    """The built-in text that conversions are measured on."""
-    found = importlib.resources.files("resources") / "samples" / _SAMPLE
-    if not found.is_file():
-        raise FileError("The built-in sample text is not installed.", hint="Install the program again, or choose a text of your own.")
-    return found.read_text(encoding="utf-8")
 
 
 def measured(

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -20,12 +20,14 @@ from workbench import adapters
 from workbench.adapters.peft import load_adapter
 from workbench.chatting import ChatCache, new_cache, with_adapters
 from workbench.checkpoints import Loaded, SaveReport, load_events
-from workbench.converting import ConversionMeasure, converted, converted_summary, measured, room_for_undo, sample_text
+from workbench.converting import ConversionMeasure, converted, converted_summary, measured, room_for_undo
 from workbench.core.control import Control
 from workbench.core.errors import BusyError, FileError, WorkbenchError
 from workbench.core.events import Event, Notice, Phase
 from workbench.core.fields import require_usable
+from workbench.core.registry import Choice
 from workbench.data import DataConfig, DataReport
+from workbench.data.samples import sample_text
 from workbench.describing import adapter_label, chat_template, read_text, require_tokenizer, summarize
 from workbench.devices import Compute, choose_compute, default_threads
 from workbench.exporting import ExportConfig, ExportPlan, Merged, export, plan_export
@@ -47,6 +49,7 @@ from workbench.requests import (
     ScoreRequest,
 )
 from workbench.runs import fresh_folder
+from workbench.studies import STUDIES, StudyContext, StudyResult
 from workbench.tokenizers import ChatTemplate
 from workbench.training import TrainResult
 
@@ -321,6 +324,15 @@ class Session:
     @property
     def can_undo_conversion(self) -> bool:
         return self._conversion is not None and self._conversion.before is not None
+
+    # ---- studies -----------------------------------------------------------------------------------------------------
+
+    def study(self, name: str, options: Any = None, control: Control | None = None) -> Generator[Event, None, StudyResult | None]:
+        """Do a study on the loaded model, if there is one; None when `control` stopped it. It only reads the model, and keeps
+        nobody from using or exchanging it meanwhile. `options`: the dataclass of `STUDIES[name]`, None for its defaults."""
+        entry = STUDIES[name]
+        study = Choice(STUDIES, name, entry.options() if options is None else options).make()
+        return (yield from study.run(StudyContext(self._loaded, self.home / "studies" / name, self.compute), control or Control()))
 
     # ---- adapters ----------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from workbench.commands import pretrain as _pretrain  # noqa: F401
 from workbench.commands import merge as _merge  # noqa: F401
 from workbench.commands import convert as _convert  # noqa: F401
 from workbench.commands import export as _export  # noqa: F401
+from workbench.commands import study as _study  # noqa: F401
 from workbench.commands import runs as _runs  # noqa: F401
 from workbench.commands import bench as _bench  # noqa: F401
 from workbench.commands.base import VERBS, Verb
