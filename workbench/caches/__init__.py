@@ -2,6 +2,7 @@
 
 from workbench.caches import exact as _exact  # noqa: F401  (registers the kind)
 from workbench.caches import int8 as _int8  # noqa: F401
+from workbench.caches import turboquant as _turboquant  # noqa: F401
 from workbench.caches.base import KV_CODECS, Codec, CodecShape, LayerCache, LayerShape, Plane, SlotMap
 from workbench.caches.cache import KVCache
 from workbench.caches.config import CacheConfig

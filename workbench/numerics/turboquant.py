@@ -10,6 +10,7 @@ A vector's bytes depend on that vector alone. Anything not a number counts as 0,
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Literal
 
 import torch
@@ -28,9 +29,24 @@ ROTATION_SEED, SKETCH_SEED = 2504_19874, 2406_03482
 a rotation's own seed are its rows, the worst there are."""
 
 
-def rotation(width: int, device: torch.device | str = "cpu") -> Tensor:
-    """[W, D] float32 with orthonormal columns: x @ rotation.T is the rotated x, its padding included."""
+CPU = torch.device("cpu")
+
+
+@cache
+def rotation(width: int, device: torch.device = CPU) -> Tensor:
+    """[W, D] float32 with orthonormal columns: x @ rotation.T is the rotated x, its padding included. Shared: do not write to it."""
     return haar(padded(width), ROTATION_SEED)[:, :width].to(device)
+
+
+@cache
+def levels(bits: int, wide: int, device: torch.device = CPU) -> Tensor:
+    """`codebook(bits, wide)` on a device. Shared: do not write to it."""
+    return codebook(bits, wide).to(device)
+
+
+@cache
+def _edges(bits: int, wide: int, device: torch.device) -> Tensor:
+    return boundaries(bits, wide).to(device, exact_type(device))
 
 
 def encode(x: Tensor, bits: int, rule: Rule = "unbiased", pi: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -43,11 +59,11 @@ def encode(x: Tensor, bits: int, rule: Rule = "unbiased", pi: Tensor | None = No
     x = torch.nan_to_num(x.to(exact_type(x.device)), nan=0.0)
     size = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     unit = (x / size.clamp_min(torch.finfo(torch.float32).tiny)) @ (pi.to(x.dtype).t() * math.sqrt(wide))
-    codes = torch.bucketize(unit, boundaries(bits, wide).to(x.device, x.dtype), out_int32=True)
+    codes = torch.bucketize(unit, _edges(bits, wide, x.device), out_int32=True)
     if rule == "plain":
         scale = size[..., 0] / math.sqrt(wide)
     else:
-        near = codebook(bits, wide).to(x.device, x.dtype)[codes]
+        near = levels(bits, wide, x.device)[codes].to(x.dtype)
         if rule == "matched":
             scale = size[..., 0] / torch.linalg.vector_norm(near, dim=-1)
         else:
@@ -63,8 +79,7 @@ def decode(codes: Tensor, scale: Tensor, bits: int, pi: Tensor) -> Tensor:
 
 def rotated(codes: Tensor, scale: Tensor, bits: int, wide: int) -> Tensor:
     """What `decode` gives before it is rotated back: [..., W] float32."""
-    levels = codebook(bits, wide).to(codes.device)
-    return levels[unpack(codes, bits, wide).int()] * scale.float()[..., None]
+    return levels(bits, wide, codes.device)[unpack(codes, bits, wide).int()] * scale.float()[..., None]
 
 
 def exact_type(device: torch.device) -> torch.dtype:
@@ -75,8 +90,9 @@ def exact_type(device: torch.device) -> torch.dtype:
 # ---- the paper's second variant: one bit of every coordinate goes to a sketch of what is left (QJL, arXiv:2406.03482) ----------
 
 
-def sketch(width: int, kind: Sketch, device: torch.device | str = "cpu") -> Tensor:
-    """S [W, D] float32, independent of the rotation, with its factor: what is left of x is ≈ its length · signs(S x) @ sketch."""
+@cache
+def sketch(width: int, kind: Sketch, device: torch.device = CPU) -> Tensor:
+    """S [W, D] float32, independent of the rotation: what is left of x is about its length · `sketch_factor` · signs(S x) @ S."""
     wide = padded(width)
     matrix = haar(wide, SKETCH_SEED) if kind == "orthogonal" else gaussian(wide, SKETCH_SEED)
     return matrix[:, :width].to(device)
