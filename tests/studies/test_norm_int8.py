@@ -159,8 +159,9 @@ def test_ranges_of_inputs_are_those_of_the_tensors() -> None:
 def test_windows_predict_each_token_once_and_figures_add_up() -> None:
     windows = cut(list(range(10)), 4)
     assert windows == [[0, 1, 2, 3], [3, 4, 5, 6], [6, 7, 8, 9]]
-    whole = together([Figures(3, 1.0, 0.1, 1.0), Figures(1, 5.0, 0.5, 0.0)])
-    assert (whole.tokens, whole.nats, whole.top1) == (4, 2.0, 0.75)
+    whole = together([Figures(3, 1.0, 0.1, 1.0, 0.5, 1.0), Figures(1, 5.0, 0.5, 0.0, -1.5, 3.0)])
+    assert (whole.tokens, whole.nats, whole.top1, whole.delta) == (4, 2.0, 0.75, 0.0)
+    assert whole.error == pytest.approx(math.sqrt(1.5 / 3))
     assert math.isinf(Figures(1, 800.0, 0, 0).perplexity)
 
 
@@ -171,7 +172,10 @@ def test_a_model_agrees_with_itself_and_its_loss_is_torchs() -> None:
     with torch.inference_mode():
         loss = torch.nn.functional.cross_entropy(model(torch.tensor([PROMPT]))[0, :-1], torch.tensor(PROMPT[1:]))
     assert figures.nats == pytest.approx(float(loss), rel=1e-5)
-    assert (figures.kl, figures.top1) == (0.0, 1.0)
+    assert (figures.kl, figures.top1, figures.delta, figures.error) == (0.0, 1.0, 0.0, 0.0)
+    moved = compared(model, hidden * 0.5, hidden, PROMPT)
+    assert moved.delta == pytest.approx(moved.nats - figures.nats, abs=1e-6)
+    assert moved.error > 0
 
 
 # ---- the study -------------------------------------------------------------------------------------------------------
@@ -301,7 +305,7 @@ def test_a_training_that_was_stopped_is_not_taken_for_a_finished_one(tmp_path: P
 
 def findings(label: str, deltas: dict[tuple[str, str], float], ratio: float) -> Findings:
     rows = tuple(
-        Row(Int8Parts(**dict.fromkeys(what.split(" + "), True), scale=scale), Figures(10, 2.0 + delta, 0.1, 0.9))  # type: ignore[arg-type]
+        Row(Int8Parts(**dict.fromkeys(what.split(" + "), True), scale=scale), Figures(10, 2.0 + delta, 0.1, 0.9, delta, delta**2 + 0.09))  # type: ignore[arg-type]
         for (what, scale), delta in deltas.items()
     )
     seen = (NormSeen("blocks.3.norm", Seen(ratio, 1.0, 5.0)),)
@@ -315,17 +319,17 @@ def test_the_verdict_follows_the_figures_wherever_they_point() -> None:
     big, small = findings("Big", fatal, 14_000.0), findings("Small", cast, 12.0)
     said = verdict([big, small])
     assert said.endswith("it is fatal when the stream has massive activations and the scale is shared or missing, and not in general.")
-    assert "not the norms’ weights" in said
-    assert "one shared scale is fatal to Big (perplexity ×1.07e+13) and harmless to Small (perplexity ×1.002)" in said
-    assert "296 B of 40.0 kB (0.74%)" in said
+    assert "Not the norms’ weights" in said
+    assert "one shared scale is fatal to Big (perplexity ×1.07e13) and harmless to Small (perplexity ×1.002)" in said
+    assert "296 B of 40.0 kB (0.74 %)" in said
     assert "is harmless to both (perplexity ×1.001 for Big and ×1.001 for Small)" in said
     assert verdict([findings("Big", harmless, 14_000.0)]).endswith("INT8 would not have to skip the norms.")
     assert verdict([small]).endswith("here it is fatal only when the scale is missing.")
     assert verdict([findings("Odd", fatal, 12.0)]).endswith("a shared scale is fatal without massive activations.")
     assert verdict([findings("Big", {("parameters", "token"): 0.0}, 5.0)]).endswith("nothing follows about why norms are skipped.")
     guilty = verdict([findings("Odd", {**fatal, ("parameters", "token"): 3.0}, 14_000.0)])
-    assert "not the norms’ weights" not in guilty
-    broken = replace(big, rows=(Row(Int8Parts(input=True, scale="tensor"), Figures(10, math.nan, math.nan, 0.0)),))
+    assert "norms’ weights" not in guilty
+    broken = replace(big, rows=(Row(Int8Parts(input=True, scale="tensor"), Figures(10, math.nan, math.nan, 0.0, math.nan, math.nan)),))
     assert "beyond all bounds" in verdict([broken])
 
 

@@ -20,12 +20,20 @@ _LARGEST_NATS = 700.0
 @dataclass(frozen=True)
 class Figures:
     """Means over `tokens` predicted tokens: nats per token, KL divergence from the unchanged model in nats, and the share of
-    positions at which both put the same token first."""
+    positions at which both put the same token first. `delta` and `square` are the means of what each token's loss lies above
+    the unchanged model's, and of its square."""
 
     tokens: int
     nats: float
     kl: float
     top1: float
+    delta: float = 0.0
+    square: float = 0.0
+
+    @property
+    def error(self) -> float:
+        """Standard error of `delta`, tokens taken as independent."""
+        return math.sqrt(max(0.0, self.square - self.delta**2) / max(1, self.tokens - 1))
 
     @property
     def perplexity(self) -> float:
@@ -49,19 +57,21 @@ def read(model: Transformer, window: Sequence[int]) -> Tensor:
 def compared(model: Transformer, hidden: Tensor, exact: Tensor, window: Sequence[int]) -> Figures:
     """What `hidden` predicts of the window, against what `exact` does; both as from `read`."""
     targets = torch.tensor(window[1:], device=model.device)
-    nats = kl = same = 0.0
+    nats = kl = same = delta = square = 0.0
     for at in range(0, len(targets), _ROWS):
         here = slice(at, at + _ROWS)
         ours, theirs = (F.log_softmax(model.head(h[here]).float(), -1) for h in (hidden, exact))
-        nats += float(F.nll_loss(ours, targets[here], reduction="sum").double())
+        losses = F.nll_loss(ours, targets[here], reduction="none").double()
+        moved = losses - F.nll_loss(theirs, targets[here], reduction="none").double()
+        nats, delta, square = nats + float(losses.sum()), delta + float(moved.sum()), square + float(moved.square().sum())
         kl += float(F.kl_div(ours, theirs, reduction="sum", log_target=True).double())
         same += int((ours.argmax(-1) == theirs.argmax(-1)).sum())
     count = len(targets)
-    return Figures(count, nats / count, max(0.0, kl / count) if kl == kl else kl, same / count)
+    return Figures(count, nats / count, max(0.0, kl / count) if kl == kl else kl, same / count, delta / count, square / count)
 
 
 def together(parts: Sequence[Figures]) -> Figures:
     """The figures of several windows as one."""
     tokens = sum(p.tokens for p in parts)
-    nats, kl, top1 = (sum(getattr(p, name) * p.tokens for p in parts) / tokens for name in ("nats", "kl", "top1"))
-    return Figures(tokens, nats, kl, top1)
+    names = ("nats", "kl", "top1", "delta", "square")
+    return Figures(tokens, *(sum(getattr(p, name) * p.tokens for p in parts) / tokens for name in names))

@@ -28,6 +28,7 @@ COLUMNS = (
     Column("scale", "Scale", help="Per token: each vector's own. Shared: one for all tokens of a pass. None: a plain cast."),
     Column("perplexity", "Perplexity", help="On the text; lower is better."),
     Column("delta", "Δ nats", "nats/token", "Loss above that of the unquantized model on the same tokens; 0.01 is 1 % of perplexity."),
+    Column("error", "±", "nats/token", "Standard error of Δ nats, over tokens."),
     Column("kl", "KL", "nats", "Mean divergence of the predictions from the unquantized model's."),
     Column("top1", "Same first choice", "%", "Positions at which the most likely token is still the same."),
     Column("tokens", "Tokens", help="Predicted tokens behind the figures."),
@@ -89,8 +90,7 @@ class Findings:
 
     def delta(self, row: Row) -> float:
         """Nats per token above the unquantized model; infinite when the model's answers are none."""
-        moved = row.figures.nats - self.baseline.nats
-        return moved if math.isfinite(moved) else math.inf
+        return row.figures.delta if math.isfinite(row.figures.delta) else math.inf
 
     def row(self, what: str, scale: Scale) -> Row | None:
         """The row of one part and scale; None when it was not asked for. Parameters have one scaled row."""
@@ -126,8 +126,8 @@ def result(study: str, found: Sequence[Findings], text: str, options: Mapping[st
 def _rows(found: Findings) -> list[Mapping[str, Cell]]:
     def row(what: str, scale: str, figures: Figures, delta: float) -> Mapping[str, Cell]:
         return {
-            "model": found.label, "quantized": what, "scale": scale, "perplexity": figures.perplexity, "delta": delta, "kl": figures.kl,
-            "top1": 100 * figures.top1, "tokens": figures.tokens,
+            "model": found.label, "quantized": what, "scale": scale, "perplexity": figures.perplexity, "delta": delta,
+            "error": figures.error, "kl": figures.kl, "top1": 100 * figures.top1, "tokens": figures.tokens,
         }  # fmt: skip
 
     return [row("nothing", "", found.baseline, 0.0), *(row(r.what, r.scale, r.figures, found.delta(r)) for r in found.rows)]
@@ -165,13 +165,13 @@ def _figure(found: Sequence[Findings]) -> Figure:
 
 
 def verdict(found: Sequence[Findings]) -> str:
-    """What the figures say of the question."""
+    """What the figures say of the question: one sentence a line, the conclusion last."""
     sentences = [*_of_parameters(found)]
     for scale in ("token", "tensor", "none"):
         sentences += _of_inputs(found, scale)
     sentences += _of_ranges(found)
     sentences.append(_conclusion(found))
-    return " ".join(sentences)
+    return "\n".join(s[0].upper() + s[1:] for s in sentences)
 
 
 def word(delta: float) -> str:
@@ -183,7 +183,7 @@ def times(delta: float) -> str:
     """The factor on perplexity."""
     if delta < 0.1:
         return f"×{math.exp(delta):.3f}"
-    return f"×{math.exp(delta):.3g}" if delta < 700 else "beyond all bounds"
+    return f"×{math.exp(delta):.3g}".replace("e+", "e") if delta < 700 else "beyond all bounds"
 
 
 def _judged(found: Sequence[Findings], what: str, scale: Scale) -> list[tuple[Findings, float]]:
@@ -196,7 +196,7 @@ def _said(judged: Sequence[tuple[Findings, float]], what: str) -> str:
     words = [word(delta) for _, delta in judged]
     if len(judged) > 1 and len(set(words)) == 1:
         parts = " and ".join(f"{times(delta)} for {f.label}" for f, delta in judged)
-        return f"{what} is {words[0]} to {'both' if len(judged) == 2 else 'all'} (perplexity {parts})."
+        return f"{what} is {words[0]} to both (perplexity {parts})."
     return f"{what} is {' and '.join(f'{word(delta)} to {f.label} (perplexity {times(delta)})' for f, delta in judged)}."
 
 
@@ -204,8 +204,10 @@ def _of_parameters(found: Sequence[Findings]) -> list[str]:
     judged = _judged(found, "parameters", "tensor")
     if not judged:
         return []
-    saved = " and ".join(f"{bytes_text(f.saved)} of {bytes_text(f.model_bytes)} ({f.saved / f.model_bytes:.2%})" for f, _ in judged)
-    said = [_said(judged, "Int8 for the norms’ parameters, with a scale per vector,"), f"It would save {saved}."]
+    saved = " and ".join(
+        f"{bytes_text(f.saved)} of {bytes_text(f.model_bytes)} ({100 * f.saved / f.model_bytes:.2f} %)" for f, _ in judged
+    )
+    said = [f"{_said(judged, 'Int8 for the norms’ parameters, with a scale per vector,')} It would save {saved}."]
     cast = _judged(found, "parameters", "none")
     return said + ([_said(cast, "Casting the parameters without a scale")] if cast else [])
 
@@ -236,7 +238,7 @@ def _conclusion(found: Sequence[Findings]) -> str:
     spared = [f for f in found if "tensor" in tried and "tensor" not in fatal[f.label] and f.peak.seen.ratio < MASSIVE]
     parameters = [d for _, d in _judged(found, "parameters", "tensor")]
     innocent = bool(parameters) and max(parameters) < FATAL
-    begin = "So it is not the norms’ weights that forbid INT8 but the range of their inputs: " if innocent else "So "
+    begin = "Not the norms’ weights forbid INT8 but the range of their inputs: " if innocent else ""
     if massive and any("tensor" in fatal[f.label] for f in massive):
         end = "it is fatal when the stream has massive activations and the scale is shared or missing"
         return begin + end + (", and not in general." if spared else ".")
