@@ -14,6 +14,7 @@ from workbench.caches import KVCache
 from workbench.core.errors import ConfigError
 from workbench.model import ModelConfig, Transformer, build_model
 from workbench.parts.positions import POSITIONS, Position
+from workbench.parts.positions.scaling import ROPE_SCALINGS
 
 KINDS = (*POSITIONS.names(), "ramp")
 EACH = pytest.mark.parametrize("kind", KINDS)
@@ -203,3 +204,20 @@ def test_layers_without_position(kind: str, ids: Tensor, small: Make, model_with
     assert model.blocks[1].attention.scoring.bias is None  # type: ignore[union-attr]
     cache = KVCache.for_model(model, batch=2)
     close(torch.cat([model(ids[:, :5], cache), model(ids[:, 5:], cache)], 1), model(ids))
+
+
+@EACH
+@pytest.mark.parametrize("by", [1, 37, 100_000])
+def test_keys_move_where_they_can(kind: str, by: int) -> None:
+    """A key moved is the key that would have been made there; kinds that say nothing cannot."""
+    styles: list[dict[str, Any]] = [{}] if kind != "rope" else [{}, {"style": "interleaved"}, {"rotary_fraction": 0.5}]
+    scaled = [{"scaling": ROPE_SCALINGS.choose(name).make()} for name in ROPE_SCALINGS.names()] if kind == "rope" else []
+    for options in [*styles, *scaled]:
+        sizes = {"width": 32, "head_width": 8, "heads": 4, "max_positions": 24, "dtype": torch.float64}
+        position = POSITIONS[kind].make(**sizes, **options)
+        if not position.movable:
+            assert kind in ("learned", "sinusoidal", "ramp") or options["scaling"].depends_on_length
+            continue
+        keys, at = torch.randn(2, 4, 5, 8).double(), torch.arange(3, 8)[None]
+        moved = position.moved(position.rotate(keys, position.prepare(at)), by)
+        torch.testing.assert_close(moved, position.rotate(keys, position.prepare(at + by)), rtol=1e-9, atol=1e-9)

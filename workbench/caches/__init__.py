@@ -5,10 +5,10 @@ from workbench.caches import int8 as _int8  # noqa: F401
 from workbench.caches import turboquant as _turboquant  # noqa: F401
 from workbench.caches.base import KV_CODECS, Codec, CodecShape, LayerCache, LayerShape, Plane, SlotMap
 from workbench.caches.cache import KVCache
-from workbench.caches.config import CacheConfig
+from workbench.caches.config import OVERFLOW, ROLLING, SINKS, STOP, TRUNCATE, CacheConfig
 from workbench.caches.plan import cache_nbytes, layer_plans
 
 __all__ = [
-    "KV_CODECS", "CacheConfig", "Codec", "CodecShape", "KVCache", "LayerCache", "LayerShape", "Plane", "SlotMap",
-    "cache_nbytes", "layer_plans",
+    "KV_CODECS", "OVERFLOW", "ROLLING", "SINKS", "STOP", "TRUNCATE", "CacheConfig", "Codec", "CodecShape", "KVCache", "LayerCache",
+    "LayerShape", "Plane", "SlotMap", "cache_nbytes", "layer_plans",
 ]  # fmt: skip

@@ -51,8 +51,10 @@ class LayerCache(ABC):
     """Keys and values of one layer. Slots are numbered from 0; the owner (`KVCache`) knows how many are in use.
 
     Keys arrive already rotated by the position encoding. A kind implements `store` and `read` and inherits "decode, then
-    attend", or overrides `attend` to work in compressed space.
+    attend", or overrides `attend` to work in compressed space. Slots are dropped by multiples of `group`.
     """
+
+    group: int = 1
 
     def __init__(self, shape: LayerShape) -> None:
         self.shape = shape
@@ -76,7 +78,11 @@ class LayerCache(ABC):
 
     @abstractmethod
     def drop(self, start: int, count: int, length: int) -> None:
-        """Forget slots start … start+count−1 of `length`; what follows moves down."""
+        """Forget slots start … start+count−1 of `length`; what follows moves down. See `group`."""
+
+    @abstractmethod
+    def resize(self, capacity: int, length: int) -> None:
+        """Make room for `capacity` slots instead; the first `length`, which fit, stay as they lie."""
 
     @abstractmethod
     def turn(self, stop: int, rotate: Callable[[Tensor], Tensor]) -> None:

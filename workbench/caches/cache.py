@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import fields, replace
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from workbench.caches.base import KV_CODECS, Codec, LayerCache, LayerShape, SlotMap
-from workbench.caches.config import CacheConfig
+from workbench.caches.config import STOP, CacheConfig
 from workbench.caches.plan import Sizes, build_layer, layer_plans
 from workbench.core.errors import ConfigError
 from workbench.core.registry import Choice
 from workbench.numerics.attention import PADDING, Frame
+
+Turn = Callable[[int, Tensor, int], Tensor]
+"""(layer, keys [B, G, T, D], by how many positions) -> the keys as they would be so many positions later."""
 
 
 class CachedModel(Protocol):
@@ -33,16 +37,18 @@ class KVCache:
 
     `length` counts the tokens stored; the model advances it after a forward pass that ended well, so an exception or a
     stop in the middle leaves the cache as it was. Slot s holds the token at position `offset` + s: older tokens that were
-    dropped moved the others down.
+    dropped moved the others down. What to do when it is full is not for the cache to say, but `config` names what was asked for.
     """
 
-    def __init__(self, layers: list[LayerCache], *, capacity: int, batch: int) -> None:
+    def __init__(self, layers: list[LayerCache], *, capacity: int, batch: int, config: CacheConfig | None = None) -> None:
         self.layers = layers
+        self.config = config or CacheConfig()
         self.capacity = capacity
         self.batch = batch
         self.length = 0
         self.offset = 0
         self._positions: Tensor | None = None
+        self._anchors: _Anchors | None = None
 
     @classmethod
     def for_model(
@@ -56,13 +62,15 @@ class KVCache:
         value_codec: str | Choice[Codec] | None = None,
         window: int = 0,
         sinks: int = 0,
+        overflow: str = STOP,
         **codec_options: Any,
     ) -> KVCache:
         """An empty cache that fits `model`. `capacity` defaults to the model's context; `dtype`, of what stays exact, to the
-        model's. `value_codec` None stores values as keys; `codec_options` are those of the kinds named here."""
+        model's. `value_codec` None stores values as keys; `codec_options` are those of the kinds named here; `overflow` is what
+        `generate` and `score` do when it is full."""
         keys = _chosen(codec, codec_options if value_codec is None else _known(codec, codec_options))
         values = keys if value_codec is None else _chosen(value_codec, _known(value_codec, codec_options))
-        config = CacheConfig(codec=keys, value_codec=values, window=window, sinks=sinks)
+        config = CacheConfig(codec=keys, value_codec=values, window=window, sinks=sinks, overflow=overflow)
         return cls.from_config(model, config, capacity=capacity, batch=batch, dtype=dtype)
 
     @classmethod
@@ -81,7 +89,12 @@ class KVCache:
         )
         plans = layer_plans(config, sizes.n_layers)
         layers = [build_layer(plan, shape, config) for plan, shape in zip(plans, shapes, strict=True)]
-        return cls(layers, capacity=capacity, batch=batch)
+        return cls(layers, capacity=capacity, batch=batch, config=config)
+
+    @property
+    def group(self) -> int:
+        """Slots that can only be dropped together."""
+        return math.lcm(*(layer.group for layer in self.layers))
 
     def frame(self, tokens: int, positions: Tensor | None, device: torch.device) -> Frame:
         """The `Frame` of a forward pass over `tokens` new tokens per sequence. `positions` [B, tokens], −1 for padding;
@@ -114,6 +127,8 @@ class KVCache:
         if not 0 <= length <= self.length:
             raise ConfigError(f"Cannot keep {length} of {self.length} cached tokens.", hint=f"Choose 0 to {self.length}.")
         self.length = length
+        if self._anchors is not None and length < self._anchors.stop:
+            self._anchors = None
         if length == 0:
             self._positions = None  # the next text may do without padding, and then without masks
             self.offset = 0
@@ -122,20 +137,43 @@ class KVCache:
         for layer in self.layers:
             layer.truncate(length)
 
-    def drop(self, start: int, count: int, rotate: Callable[[Tensor], Tensor] | None = None) -> None:
+    def drop(self, start: int, count: int, turn: Turn | None = None) -> None:
         """Forget slots start … start+count−1; what follows moves down and keeps its positions. The keys of the `start` slots
-        before them are turned by `rotate`, which moves them `count` positions on, so that positions are without a gap again.
+        before them are turned `count` positions on, so that positions are without a gap again.
 
-        Only for one text without padding. Raises `ConfigError` for slots that are not there.
+        Only for one text without padding. Raises `ConfigError` for slots that are not there; should anything else fail, the cache
+        is empty afterwards.
         """
         if self._positions is not None or not 0 <= start <= start + count <= self.length:
             raise ConfigError(f"Slots {start} to {start + count} of {self.length} cannot be dropped.", hint="Empty the cache instead.")
+        anchors = self._anchored(start) if start and turn is not None else None
+        try:
+            for layer in self.layers:
+                layer.drop(start, count, self.length)
+            self.length, self.offset = self.length - count, self.offset + count
+            if anchors is not None and turn is not None:
+                for i, (layer, keys) in enumerate(zip(self.layers, anchors.keys, strict=True)):
+                    moved = turn(i, keys, self.offset - anchors.offset)
+                    layer.turn(start, lambda _, moved=moved: moved)  # type: ignore[misc]
+        except BaseException:
+            self.length = 0
+            self.truncate(0)
+            raise
+        self._anchors = anchors
+
+    def _anchored(self, stop: int) -> _Anchors:
+        """The first keys as they were before they were turned at all: turning them from there each time adds up no rounding."""
+        if self._anchors is None or self._anchors.stop != stop:
+            return _Anchors(stop, self.offset, [layer.read(stop)[0].clone() for layer in self.layers])
+        return self._anchors
+
+    def resize(self, capacity: int) -> None:
+        """Hold up to `capacity` tokens instead; what is stored stays as it lies. Raises `ConfigError` when it does not fit."""
+        if capacity < self.length or self._positions is not None:
+            raise ConfigError(f"A cache of {capacity} tokens does not hold {self.length}.", hint="Empty it first.")
         for layer in self.layers:
-            layer.drop(start, count, self.length)
-            if start and rotate is not None:
-                layer.turn(start, rotate)
-        self.length -= count
-        self.offset += count
+            layer.resize(capacity, self.length)
+        self.capacity = capacity
 
     def slots(self) -> tuple[SlotMap, ...]:
         """Layer by layer, which slots are exact and how far the others are off."""
@@ -143,13 +181,19 @@ class KVCache:
 
     def take_over(self, other: KVCache) -> None:
         """Store what `other`, of the same model and batch, holds: as it was computed if it is exact, else as it decodes."""
+        for _ in self.taking_over(other):
+            pass
+
+    def taking_over(self, other: KVCache) -> Iterator[int]:
+        """The same layer by layer; yields how many are done. Until the end this cache counts as empty."""
         self.truncate(0)
         if other.length > self.capacity:
             raise ConfigError(f"The cache holds {self.capacity} tokens; {other.length} were to be taken over.", hint="Use a longer cache.")
-        for new, old in zip(self.layers, other.layers, strict=True):
+        for done, (new, old) in enumerate(zip(self.layers, other.layers, strict=True), 1):
             keys, values = old.read(other.length)
             new.store(keys, values, 0)
-        self.length, self.offset = other.length, other.offset
+            yield done
+        self.length, self.offset, self._anchors = other.length, other.offset, other._anchors
         if other._positions is not None:
             self._positions = other._positions.new_full((self.batch, self.capacity), PADDING)
             self._positions[:, : self.length] = other._positions[:, : self.length]
@@ -165,12 +209,22 @@ class KVCache:
         return sum(layer.nbytes(self.length) for layer in self.layers) + self._shared_nbytes()
 
     def _shared_nbytes(self) -> int:
-        return sum({t.data_ptr(): t.nbytes for layer in self.layers for t in layer.constants()}.values())
+        anchors = 0 if self._anchors is None else sum(keys.nbytes for keys in self._anchors.keys)
+        return anchors + sum({t.data_ptr(): t.nbytes for layer in self.layers for t in layer.constants()}.values())
 
     @property
     def allocated_nbytes(self) -> int:
         """Bytes of every tensor the cache owns, spare room included."""
         return sum(layer.allocated_nbytes for layer in self.layers) + self._shared_nbytes()
+
+
+@dataclass(frozen=True)
+class _Anchors:
+    """Keys [B, G, stop, D] of the first `stop` slots, layer by layer, as of when the cache's offset was `offset`."""
+
+    stop: int
+    offset: int
+    keys: list[Tensor]
 
 
 def _chosen(codec: str | Choice[Codec], options: dict[str, Any]) -> Choice[Codec]:

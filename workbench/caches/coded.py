@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -32,6 +33,8 @@ class CodedLayerCache(LayerCache):
             keys, values, batch=shape.batch, heads=shape.heads, width=shape.width, itemsize=shape.dtype.itemsize,
             sinks=sinks, window=window, track=track,
         )  # fmt: skip
+        self.group = self.layout.group
+        self._first = sinks
         self.count = self.coded = 0
         self._calibrated = False
         self._sinks = self._exact(sinks)
@@ -150,14 +153,15 @@ class CodedLayerCache(LayerCache):
         self.count = length
         if length == 0:
             self._calibrated = False
+            self.layout = replace(self.layout, sinks=self._first)
             self.keys.forget()
             self.values.forget()
 
     def drop(self, start: int, count: int, length: int) -> None:
         self._rewind(length)
+        if start < self.layout.sinks:
+            count -= self._drop_sinks(start, count)
         first, sinks = start - self.layout.sinks, self.layout.sinks
-        if first < 0:
-            raise ValueError(f"slots {start} … {start + count - 1} reach into the {sinks} sinks")
         encoded = min(max(0, self.coded - first), count)
         if first % self.layout.group or encoded % self.layout.group:
             raise ValueError(f"groups of {self.layout.group} tokens cannot be cut at {first} or {first + encoded}")
@@ -173,6 +177,32 @@ class CodedLayerCache(LayerCache):
         for tail in self._tail if exact else ():
             tail[:, :, at : behind - exact] = tail[:, :, at + exact : behind].clone()
         self.count -= count
+
+    def _drop_sinks(self, start: int, count: int) -> int:
+        """Go on without sinks until the cache is emptied; how many there were."""
+        sinks = self.layout.sinks
+        if start or count < sinks:
+            raise ValueError(f"slots {start} … {start + count - 1} are only a part of the {sinks} sinks")
+        self.layout = replace(self.layout, sinks=0)
+        self.count -= sinks
+        return sinks
+
+    def resize(self, capacity: int, length: int) -> None:
+        self._rewind(length)
+        self.shape = replace(self.shape, capacity=capacity)
+        sinks, tail, codes, errors = self._sinks, self._tail, self._codes, self._errors
+        self._sinks, self._tail = self._exact(self._first), self._exact(self.layout.room)
+        self._codes = [self._planes(codec) for codec in (self.keys, self.values)]
+        near = min(self.layout.sinks, self.count)
+        behind = max(0, self.count - self.layout.sinks - self.coded)
+        for new, old, used in [*zip(self._sinks, sinks, (near, near), strict=True), *zip(self._tail, tail, (behind, behind), strict=True)]:
+            new[:, :, :used] = old[:, :, :used]
+        for codec, made, held in zip((self.keys, self.values), self._codes, codes, strict=True):
+            for name, plane in _part(held, codec, 0, self.coded).items():
+                made[name][:, :, : plane.shape[2]] = plane
+        if errors is not None:
+            self._errors = errors.new_empty((2, capacity))
+            self._errors[:, : self.coded] = errors[:, : self.coded]
 
     def turn(self, stop: int, rotate: Callable[[Tensor], Tensor]) -> None:
         if stop > self.layout.sinks:

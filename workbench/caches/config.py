@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from workbench.caches.base import KV_CODECS, Codec
+from workbench.caches.layout import BLOCK, drop_block
 from workbench.caches.overrides import override_problems
 from workbench.core.fields import Option, Problem, choice, coerce_choices, field_problems, pick, setting
 from workbench.core.registry import Choice
@@ -113,12 +114,15 @@ class CacheConfig:
             found += override_problems(self.layer_overrides)
         if not found and self.overflow == SINKS and self.sinks == 0:
             found.append(Problem("sinks", "Keeping the first tokens needs at least one.", "Use 4."))
-        if not found and self.capacity is not None and self.capacity <= self.sinks + self.window:
-            found.append(
-                Problem(
-                    "capacity",
-                    f"A context of {self.capacity} tokens is no longer than the {self.sinks + self.window} that stay exact.",
-                    "Use a longer context, or keep fewer tokens exact.",
-                )
-            )
+        if not found and self.capacity is not None and self.capacity < self.least_capacity(self.capacity):
+            kept, least = self.sinks + self.window, self.least_capacity(self.capacity)
+            text = f"A context of {self.capacity} tokens is too short for the {kept} that stay exact and a block of others."
+            found.append(Problem("capacity", text, f"Use {least} or more, or keep fewer tokens exact."))
         return found
+
+    def least_capacity(self, capacity: int, group: int = 1) -> int:
+        """How long a context of about `capacity` tokens must be for what stays exact and one block that is encoded or dropped."""
+        block = BLOCK if self.window else 1
+        if self.overflow in (ROLLING, SINKS):
+            block = max(block, drop_block(capacity, group) + 1)
+        return self.sinks + self.window + block

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -59,9 +59,11 @@ class ExactLayerCache(LayerCache):
     def __init__(self, shape: LayerShape, *, rounds: bool = False) -> None:
         super().__init__(shape)
         self.rounds = rounds
-        size = (shape.batch, shape.heads, shape.capacity, shape.width)
-        self.keys = torch.empty(size, dtype=shape.dtype, device=shape.device)
-        self.values = torch.empty(size, dtype=shape.dtype, device=shape.device)
+        self.keys, self.values = self._empty(), self._empty()
+
+    def _empty(self) -> Tensor:
+        s = self.shape
+        return torch.empty((s.batch, s.heads, s.capacity, s.width), dtype=s.dtype, device=s.device)
 
     def store(self, k: Tensor, v: Tensor, start: int) -> None:
         tokens = k.shape[2]
@@ -82,6 +84,12 @@ class ExactLayerCache(LayerCache):
     def drop(self, start: int, count: int, length: int) -> None:
         for held in (self.keys, self.values):
             held[:, :, start : length - count] = held[:, :, start + count : length].clone()
+
+    def resize(self, capacity: int, length: int) -> None:
+        self.shape = replace(self.shape, capacity=capacity)
+        old = self.read(length)
+        self.keys, self.values = self._empty(), self._empty()
+        self.store(*old, 0)
 
     def turn(self, stop: int, rotate: Callable[[Tensor], Tensor]) -> None:
         keys = self.keys[:, :, :stop]

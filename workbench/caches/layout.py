@@ -10,6 +10,15 @@ from workbench.caches.base import Codec
 BLOCK = 16
 """Tokens that are encoded together: often enough to keep few of them exact, seldom enough that the calls do not count."""
 
+DROPPED = 32
+"""Tokens that are dropped together where there are enough: a multiple of every group that codecs use."""
+
+
+def drop_block(capacity: int, group: int = 1) -> int:
+    """How many tokens a full context drops at a time: about an eighth, in whole groups."""
+    unit = math.lcm(DROPPED, group)
+    return capacity // 8 // unit * unit or max(group, capacity // 8 // group * group)
+
 
 @dataclass(frozen=True)
 class Layout:

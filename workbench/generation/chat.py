@@ -8,50 +8,38 @@ from __future__ import annotations
 
 from collections.abc import Generator, Hashable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from workbench.caches import KVCache
+from workbench.caches import TRUNCATE, CacheConfig, KVCache
 from workbench.core.control import Control
-from workbench.core.errors import DataError
-from workbench.core.events import Progress
+from workbench.core.events import Notice, Progress
 from workbench.core.fields import require_usable
 from workbench.generation.config import GenerationConfig
 from workbench.generation.conversation import Conversation
 from workbench.generation.events import GenerationResult, TokenEvent
-from workbench.generation.generate import context_limit, generate, require_room
+from workbench.generation.generate import generate
+from workbench.generation.room import UNCACHED, CacheState, Room, require_room
+from workbench.generation.shorten import LEFT_OUT, Shortening, prompt_ids
 from workbench.model import Transformer
 from workbench.tokenizers import ChatTemplate, Tokenizer
 
 
-@dataclass
-class CacheState:
-    """Which tokens a cache holds; owned, like the cache, by whoever runs the chat.
-
-    `key` is what the stored keys depend on besides the tokens: the adapters in use and their strengths, for example. When
-    it changes, nothing is re-used.
-    """
-
-    ids: list[int] = field(default_factory=list)
-    key: Hashable = None
-
-    def reusable(self, prompt_ids: Sequence[int], cache: KVCache, key: Hashable) -> int:
-        """How many leading tokens of the prompt the cache holds; the prompt's last token is always computed anew."""
-        if key != self.key or cache.length != len(self.ids):
-            return 0
-        longest = min(len(self.ids), len(prompt_ids) - 1)
-        return next((i for i in range(longest) if self.ids[i] != prompt_ids[i]), max(longest, 0))
-
-
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """A finished reply: `conversation` has it as its last turn, with its figures."""
+    """A finished reply: `conversation` has it as its last turn, with its figures.
+
+    `left_out_messages` of the conversation were not shown to the model, because they did not fit. `cache_change` says what
+    became of the stored keys and values when a setting of the cache had changed: "kept", "re-encoded" or "recomputed".
+    """
 
     conversation: Conversation
     result: GenerationResult
     cached: bool
+    left_out_messages: int = 0
+    cache_change: str | None = None
 
     @property
     def text(self) -> str:
@@ -59,22 +47,8 @@ class Reply:
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready, as the last line of `generate --chat --json`."""
-        return {**self.result.to_json(), "cached": self.cached}
-
-
-def prompt_ids(tokenizer: Tokenizer, template: ChatTemplate | None, conversation: Conversation) -> list[int]:
-    """The ids the model is given to answer the conversation's last message.
-
-    Without a template the model was never taught to chat: it gets the bare texts, a line each, and continues them.
-    Raises `DataError` when the last turn shown is not a person's.
-    """
-    shown = conversation.shown
-    if not shown or shown[-1].role != "user":
-        raise DataError("There is no message to answer.", hint="Write a message first.")
-    if template is not None:
-        return template.encode(tokenizer, conversation.messages, add_generation_prompt=True)
-    begin = [tokenizer.bos_id] if tokenizer.add_bos and tokenizer.bos_id is not None else []
-    return begin + tokenizer.encode("\n".join(m.content for m in conversation.messages))
+        more = {"cached": self.cached, LEFT_OUT: self.left_out_messages, "cache_change": self.cache_change}
+        return {**self.result.to_json(), **more}
 
 
 def reply(
@@ -90,48 +64,50 @@ def reply(
     key: Hashable = None,
     stop_ids: Sequence[int] | None = None,
     prefill_dtype: torch.dtype | None = None,
-) -> Generator[Progress | TokenEvent, None, Reply]:
+    limits: CacheConfig = UNCACHED,
+    cache_change: str | None = None,
+) -> Generator[Progress | Notice | TokenEvent, None, Reply]:
     """Answer the last message of `conversation`, which stays as it is; the `Reply` has the longer one.
 
-    `cache` None computes everything again for each token. `state` is brought up to date however the generator ends:
-    finished, stopped, closed or failed. `key`: see `CacheState`. Raises `DataError` when the conversation does not fit
-    the context.
+    `cache` None computes everything again for each token, within `limits`. `state` is brought up to date however the generator
+    ends: finished, stopped, closed or failed. `key`: see `CacheState`. `cache_change` is noted with the figures. Raises
+    `DataError` when the conversation does not fit the context and nothing of it may be left out.
     """
-    ids = prompt_ids(tokenizer, template, conversation)
     require_usable(generation)
-    require_room(len(ids), context_limit(model, cache))
+    room = Room(model, cache, limits)
+    shortening = None
+    if room.overflow == TRUNCATE:
+        shortening = Shortening(tokenizer, template, conversation, room.limit, generation.max_new_tokens)
+    ids = prompt_ids(tokenizer, template, conversation) if shortening is None else shortening.ids
+    require_room(len(ids), room)
+    if shortening is not None and shortening.left_out:
+        yield _left_out(shortening.left_out, room.limit)
     reuse = 0
     if cache is not None:
-        reuse = state.reusable(ids, cache, key)
+        reuse = state.reusable(ids, cache, key, room)
         cache.truncate(reuse)
-    text = list(ids)
     steps = generate(
         model, tokenizer, ids, generation,
         cache=cache, control=control, stop_ids=stop_ids, prefill_dtype=prefill_dtype, reuse=reuse,
+        limits=limits, state=state, shorten=None if shortening is None else shortening.further,
     )  # fmt: skip
     try:
-        result = yield from _noting(steps, text)
+        with closing(steps):
+            result = yield from steps
     finally:
         if cache is not None:
-            state.ids, state.key = text[: cache.length], key
-    longer = conversation.add("assistant", result.text, _figures(result, cache is not None))
-    return Reply(conversation=longer, result=result, cached=cache is not None)
+            state.settle(cache)
+            state.key = key
+    left_out = 0 if shortening is None else shortening.left_out
+    figures = _figures(result, cache is not None)
+    figures |= {name: value for name, value in ((LEFT_OUT, left_out), ("cache_change", cache_change)) if value}
+    longer = conversation.add("assistant", result.text, figures)
+    return Reply(conversation=longer, result=result, cached=cache is not None, left_out_messages=left_out, cache_change=cache_change)
 
 
-def _noting(
-    steps: Generator[Progress | TokenEvent, None, GenerationResult], text: list[int]
-) -> Generator[Progress | TokenEvent, None, GenerationResult]:
-    """Pass the events on, and append each new token to `text` before anyone can interrupt."""
-    with closing(steps):
-        while True:
-            try:
-                event = next(steps)
-            except StopIteration as end:
-                result: GenerationResult = end.value
-                return result
-            if isinstance(event, TokenEvent):
-                text.append(event.id)
-            yield event
+def _left_out(messages: int, limit: int) -> Notice:
+    what = "The oldest message was" if messages == 1 else f"The {messages:,} oldest messages were"
+    return Notice(message=f"{what} left out of what the model reads: the context of {limit:,} tokens has no room for more.")
 
 
 def _figures(result: GenerationResult, cached: bool) -> dict[str, Any]:
@@ -139,4 +115,5 @@ def _figures(result: GenerationResult, cached: bool) -> dict[str, Any]:
     names = (
         "tokens_per_second", "first_token_ms", "cache_bytes", "prompt_tokens", "reused_tokens", "new_tokens", "stop_reason", "seed",
     )  # fmt: skip
-    return {"cached": cached, **{name: getattr(result, name) for name in names}}
+    dropped = {"dropped_tokens": result.dropped_tokens} if result.dropped_tokens else {}
+    return {"cached": cached, **{name: getattr(result, name) for name in names}, **dropped}

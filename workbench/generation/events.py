@@ -34,7 +34,7 @@ class GenerationResult:
 
     `tokens_per_second` counts the tokens after the first, whose time (`first_token_ms`, None without any token) is mostly
     the prompt's. `peak_memory_bytes` is the largest size of the process seen between tokens, or on CUDA the largest
-    allocation since the process began.
+    allocation since the process began. `dropped_tokens` of prompt and reply had gone at the end to make room.
     """
 
     text: str
@@ -48,6 +48,7 @@ class GenerationResult:
     cache_bytes: int
     peak_memory_bytes: int
     seed: int
+    dropped_tokens: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready, as the last line of `generate --json`."""

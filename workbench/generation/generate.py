@@ -8,25 +8,30 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import psutil
 import torch
 from torch import Tensor
 
-from workbench.caches import KVCache
+from workbench.caches import CacheConfig, KVCache
 from workbench.core.control import Control
-from workbench.core.errors import ConfigError, DataError
-from workbench.core.events import Progress
+from workbench.core.errors import ConfigError
+from workbench.core.events import Notice, Progress
 from workbench.core.fields import require_usable
 from workbench.generation.config import GenerationConfig
 from workbench.generation.events import GenerationResult, StopReason, TokenEvent
+from workbench.generation.room import UNCACHED, CacheState, Room, require_causal, require_room
 from workbench.generation.sampling import Sampler
 from workbench.generation.stopping import StopStrings
 from workbench.model import Transformer
 from workbench.tokenizers import StreamDecoder, Tokenizer
 
+Shorten = Callable[[int], list[int] | None]
+"""How many tokens of reply there are -> a shorter prompt with room for them and more, or None."""
+
+READ_AGAIN = "This model's positions cannot be moved: each time the context is full, the tokens that stay are read again."
 LOW_PRECISION_ROWS = 32
 """Prompts shorter than this gain nothing from matrix units that work in `prefill_dtype`."""
 _RECENT = 16
@@ -45,20 +50,28 @@ def generate(
     prefill_dtype: torch.dtype | None = None,
     reuse: int = 0,
     chunk: int = 512,
-) -> Generator[Progress | TokenEvent, None, GenerationResult]:
+    limits: CacheConfig = UNCACHED,
+    state: CacheState | None = None,
+    shorten: Shorten | None = None,
+) -> Generator[Progress | Notice | TokenEvent, None, GenerationResult]:
     """Continue `prompt_ids` until a stop id, a stop string, `max_new_tokens`, the end of the context, or a stop.
 
-    With a `cache` the prompt is read in pieces of `chunk` tokens, then one token at a time; its first `reuse` tokens are
-    taken from the cache, which must hold them, and whatever else it held is dropped. Without one, everything is computed
-    again for each token. `prefill_dtype` is the precision of matrix products over long prompts; single tokens are always
-    computed in the model's own. `stop_ids` default to the tokenizer's end-of-text ids; () never stops at an id.
+    With a `cache` the prompt is read in pieces of `chunk` tokens, then one token at a time; its first `reuse` slots are kept,
+    which must hold what they would after reading the prompt (see `CacheState.reusable`), and whatever else it held is dropped.
+    Without one, everything is computed again for each token. `prefill_dtype` is the precision of matrix products over long
+    prompts; single tokens are always computed in the model's own. `stop_ids` default to the tokenizer's end-of-text ids; ()
+    never stops at an id.
 
-    Raises `ConfigError` for unusable settings, `DataError` when the prompt is empty or longer than the context. Closing the
-    generator leaves the cache holding exactly its first `cache.length` tokens of prompt and reply.
+    What happens when the context is full is the cache's to know, or `limits`' without one (see `Room`); the reply then goes on
+    with fewer tokens. `shorten(tokens)` may offer a shorter prompt to go on with when `tokens` tokens of reply have no place.
+    `state` is told what the cache stands for; the caller settles it at the end, however that comes.
+
+    Raises `ConfigError` for unusable settings, `DataError` when the prompt is empty, or does not fit and nothing may be dropped.
     """
     require_usable(config)
     control = control or Control()
-    feed = _Feed(model, list(prompt_ids), cache, reuse, chunk, prefill_dtype)
+    room = Room(model, cache, limits)
+    feed = _Feed(room, list(prompt_ids), cache, reuse, chunk, prefill_dtype, state or CacheState(), shorten)
     sampler = Sampler(config, prompt_ids)
     writer = _Writer(tokenizer, config.stop)
     meter = _Meter(feed)
@@ -68,11 +81,12 @@ def generate(
     yield meter.progress()
     while not _told_to_stop(control, meter):
         logits = feed.run()
+        yield from feed.news()
         if logits is None:
             yield meter.progress()
             continue
         token, logprob = sampler(logits)
-        feed.ids.append(token)
+        feed.append(token)
         ending = "eos" if token in ends else feed.reason_to_end(config.max_new_tokens)
         text = writer.push(token) if token not in ends else ""
         if writer.stopped and ending != "eos":
@@ -95,21 +109,39 @@ def _told_to_stop(control: Control, meter: _Meter) -> bool:
 
 
 class _Feed:
-    """Gives the model the text so far, piece by piece, and returns the logits after its last token."""
+    """Gives the model the text so far, piece by piece, and returns the logits after its last token.
+
+    `ids` are prompt and reply; `line` is what the model is given of them: the same, or what is left of it where something was
+    left out and the rest is read again.
+    """
 
     def __init__(
-        self, model: Transformer, prompt: list[int], cache: KVCache | None, reuse: int, chunk: int, prefill_dtype: torch.dtype | None
+        self,
+        room: Room,
+        prompt: list[int],
+        cache: KVCache | None,
+        reuse: int,
+        chunk: int,
+        prefill_dtype: torch.dtype | None,
+        state: CacheState,
+        shorten: Shorten | None,
     ) -> None:
-        self.model = model
+        self.model = room.model
+        self.room = room
         self.cache = cache
         self.ids = prompt
         self.prompt_tokens = len(prompt)
-        require_causal(model)
-        self.limit = context_limit(model, cache)
+        require_causal(self.model)
         if chunk < 1:
             raise ConfigError(f"A prompt cannot be read in pieces of {chunk} tokens.", hint="Use at least 1.")
-        require_room(len(prompt), self.limit)  # before the cache is touched: a refused prompt costs nothing
+        require_room(len(prompt), room)  # before the cache is touched: a refused prompt costs nothing
+        self.line = prompt if room.moves or not room.rolls else room.rest(prompt)
         self.reused = self._take_over(reuse)
+        self._state, self._shorten = state, shorten
+        self._state.ids = self.line
+        self._news = [Notice(message=READ_AGAIN)] if cache is not None and len(self.line) < len(prompt) else []
+        self._begin = self.done
+        self._goal = len(self.line)
         self._chunk = chunk
         self._prefill_dtype = prefill_dtype
 
@@ -120,18 +152,52 @@ class _Feed:
             raise ConfigError(f"The cache is made for {self.cache.batch} sequences; a reply is one.", hint="Make one with batch=1.")
         if not 0 <= reuse <= self.cache.length:
             raise ConfigError(f"{reuse} tokens were to be re-used; the cache holds {self.cache.length}.", hint="Re-use only what it holds.")
-        self.cache.truncate(max(0, min(reuse, self.prompt_tokens - 1)))
+        gone = self.cache.offset
+        usable = not gone or (self.room.moves and reuse > self.room.first)
+        self.cache.truncate(max(0, min(reuse, len(self.line) - gone - 1)) if usable else 0)
         return self.cache.length
+
+    # ---- how far it is -----------------------------------------------------------------------------------------------
+
+    @property
+    def done(self) -> int:
+        """How much of `line` the model has read, dropped tokens included."""
+        return self.cache.length + self.cache.offset if self.cache is not None else 0
+
+    @property
+    def dropped(self) -> int:
+        """How many tokens of the text so far were dropped and are not replaced by a shorter prompt."""
+        return (len(self.ids) - len(self.line) if self.room.rolls else 0) + (self.cache.offset if self.cache is not None else 0)
+
+    @property
+    def reading(self) -> tuple[int, int]:
+        """(tokens read, of how many) of what is being read before the next token."""
+        return max(0, min(self.done, self._goal) - self._begin), self._goal - self._begin
+
+    def news(self) -> list[Notice]:
+        """What a person should know, each once."""
+        said, self._news = self._news, []
+        return said
+
+    # ---- one step ----------------------------------------------------------------------------------------------------
+
+    def append(self, token: int) -> None:
+        """The text goes on with `token`."""
+        self.ids.append(token)
+        if self.line is not self.ids:
+            self.line.append(token)
 
     @torch.inference_mode()
     def run(self) -> Tensor | None:
         """Compute one more piece. The logits [V] of the last token of the text, or None when more pieces follow."""
-        start = self.cache.length if self.cache is not None else 0
-        end = min(len(self.ids), start + self._chunk) if self.cache is not None else len(self.ids)
-        piece = torch.tensor([self.ids[start:end]], device=self.model.device)
+        self._make_room()
+        start, end = self.done, len(self.line)
+        if self.cache is not None:
+            end = min(end, start + self._chunk, start + self.room.limit - self.cache.length)
+        piece = torch.tensor([self.line[start:end]], device=self.model.device)
         with self._precision(end - start):
             hidden = self.model.hidden(piece, cache=self.cache)
-        if end < len(self.ids):
+        if end < len(self.line):
             return None
         logits: Tensor = self.model.head(hidden[:, -1:].to(self.model.dtype))[0, 0]
         return logits
@@ -142,35 +208,38 @@ class _Feed:
         # Each weight is used once a pass, so keeping its converted copy would only cost memory.
         return torch.autocast(self.model.device.type, dtype=self._prefill_dtype, cache_enabled=False)
 
+    # ---- when it is full ---------------------------------------------------------------------------------------------
+
+    def _make_room(self) -> None:
+        if self.room.moves and self.cache is not None:
+            if self.cache.length == self.room.limit:
+                self.room.drop(self.cache)
+        elif self.room.rolls and len(self.line) > self.room.limit:
+            if self.cache is not None and self.dropped == 0:
+                self._news.append(Notice(message=READ_AGAIN))
+            self._go_on_with(self.room.rest(self.ids))
+
+    def _go_on_with(self, line: list[int]) -> None:
+        """Another text in place of `line`; what both begin with stays in the cache."""
+        if self.cache is not None:
+            same = next((i for i, (a, b) in enumerate(zip(self.line, line, strict=False)) if a != b), min(len(line), len(self.line)))
+            self.cache.truncate(min(same, len(line) - 1, self.cache.length))
+        self.line = self._state.ids = line
+        self._begin, self._goal = self.done, len(line)
+
     def reason_to_end(self, max_new_tokens: int) -> StopReason | None:
         """Whether the text so far may not be continued: the newest token was the last allowed, or has no place."""
-        if len(self.ids) - self.prompt_tokens >= max_new_tokens:
+        written = len(self.ids) - self.prompt_tokens
+        if written >= max_new_tokens:
             return "length"
-        return "context" if len(self.ids) > self.limit else None
-
-
-def context_limit(model: Transformer, cache: KVCache | None) -> int:
-    """Tokens that can be given to the model in one text."""
-    positions = int(model.config.max_positions)
-    return positions if cache is None else min(positions, cache.capacity)
-
-
-def require_causal(model: Transformer) -> None:
-    """Raise `ConfigError` for a bidirectional model, which has no next token."""
-    if not model.config.causal:
-        raise ConfigError(
-            "This model reads text in both directions: it fills gaps, but it can neither continue nor score a text.",
-            hint="Choose a causal model, or train this one on masked tokens.",
-        )
-
-
-def require_room(tokens: int, limit: int) -> None:
-    """Raise `DataError` when a prompt of `tokens` tokens is empty or does not fit."""
-    if tokens == 0:
-        raise DataError("The prompt is empty.", hint="Write something first.")
-    if tokens > limit:
-        raise DataError(f"The prompt is {tokens} tokens long; the context holds {limit}.", hint="Start a new chat, or shorten the text.")
-
+        if len(self.line) <= self.room.limit or self.room.rolls:
+            return None
+        shorter = self._shorten(written) if self._shorten is not None else None
+        if shorter is None:
+            return "context"
+        self._news.append(Notice(message="The context is full: more of the oldest messages are left out, and the rest is read again."))
+        self._go_on_with([*shorter, *self.ids[self.prompt_tokens :]])
+        return None
 
 class _Writer:
     """New tokens to text: whole characters only, without stop strings."""
@@ -224,9 +293,9 @@ class _Meter:
 
     def progress(self) -> Progress:
         self._pause()
-        feed = self._feed
-        done = feed.cache.length - feed.reused if feed.cache is not None else 0
-        return Progress(message="Reading the prompt", done=done, total=feed.prompt_tokens - feed.reused, unit="tokens")
+        done, total = self._feed.reading
+        message = "Reading the prompt" if self._first_ms is None else "Reading again what is kept"
+        return Progress(message=message, done=done, total=total, unit="tokens")
 
     def token(self, token: int, text: str, logprob: float) -> TokenEvent:
         self._pause()
@@ -263,4 +332,5 @@ class _Meter:
             cache_bytes=feed.cache.nbytes if feed.cache is not None else 0,
             peak_memory_bytes=self._peak,
             seed=seed,
+            dropped_tokens=feed.dropped,
         )

@@ -15,7 +15,7 @@ from workbench.caches import KVCache
 from workbench.core.control import Control
 from workbench.core.errors import ConfigError, DataError
 from workbench.core.events import Progress
-from workbench.generation.generate import context_limit, require_causal
+from workbench.generation.room import Room, require_causal
 from workbench.model import Transformer
 from workbench.tokenizers import Tokenizer
 
@@ -72,13 +72,15 @@ def score(
     stride gives every token more context and costs more time.
 
     With a `cache` each window is fed in pieces of `chunk` tokens through it, so that what is stored there is what later
-    tokens see: this is how a lossy cache is measured. What it held before is dropped.
+    tokens see: this is how a lossy cache is measured. What it held before is dropped. A window may be longer than a cache that
+    drops its oldest tokens when it is full (see `Room`), and is then the whole text unless told otherwise.
 
     Raises `DataError` for fewer than two tokens, `ConfigError` for impossible windows.
     """
     control = control or Control()
     require_causal(model)
-    windows = _windows(len(ids), window, stride, context_limit(model, cache))
+    room = Room(model, cache)
+    windows = _windows(len(ids), window, stride, max(2, len(ids)) if room.rolls else room.limit)
     if chunk < 1:
         raise ConfigError(f"Pieces of {chunk} tokens cannot be fed.", hint="Use at least 1.")
     text = torch.tensor(list(ids), device=model.device)
@@ -87,15 +89,19 @@ def score(
     for begin, end, first in windows:
         if cache is not None:
             cache.truncate(0)
-        step = chunk if cache is not None else end - begin
-        for cut in range(begin, end - 1, step):  # the last token of a window is predicted, not fed
+        cut = begin
+        while cut < end - 1:  # the last token of a window is predicted, not fed
             control.wait_while_paused()
             if control.stopping:
                 return _result(total, scored, tokenizer, windows, stopped=True)
-            upto = min(cut + step, end - 1)
+            upto = end - 1
+            if cache is not None:
+                _make_room(room, cache, text[begin:cut])
+                upto = min(upto, cut + chunk, cut + room.limit - cache.length)
             rows = max(cut, first - 1)
             total += _fed(model, text, cut, upto, rows, cache)
             scored += ids[rows + 1 : upto + 1]
+            cut = upto
             yield Progress(message="Scoring", done=upto + 1, total=len(ids), unit="tokens")
     return _result(total, scored, tokenizer, windows, stopped=False)
 
@@ -120,6 +126,19 @@ def _windows(tokens: int, window: int | None, stride: int | None, limit: int) ->
         found.append((begin, end, max(done, begin + 1)))
         done, begin = end, begin + stride
     return found
+
+
+@torch.inference_mode()
+def _make_room(room: Room, cache: KVCache, read: Tensor) -> None:
+    """Let the cache hold one token more than after the text `read` [T], if it is full."""
+    if cache.length < room.limit:
+        return
+    if room.moves:
+        room.drop(cache)
+        return
+    gone = room.dropped(len(read) + 1)
+    cache.truncate(room.first)
+    room.model.hidden(read[None, room.first + gone :], cache=cache)
 
 
 @torch.inference_mode()

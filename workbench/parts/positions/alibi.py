@@ -62,6 +62,7 @@ class AlibiPosition(Position):
         self.register_buffer("slopes", found, persistent=False)
         self.divisor = math.sqrt(head_width) if divided else 1.0
         self.rounded = rounded
+        self.movable = not rounded  # rounded biases are those of absolute positions, which lose their last digits as they grow
         self.bias = self._bias
 
     def _bias(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ class Position(nn.Module):
 
     `bias` is None, or a function added to the attention scores (see `Scoring.bias`). `context_bound` says that positions
     from `max_positions` on do not exist (a table ends) rather than being merely untrained; `acts_in_attention`, that single
-    blocks can do without it.
+    blocks can do without it; `movable`, that a key can be given another position after it was cached (`moved`), because scores
+    depend on distances alone. Without it, text of which something was left out must be read again.
 
     What a conversion must know is supposed to be so unless a kind says otherwise: `has_weights`, that it has parameters of its
     own; `reads_width`, that what it adds to the stream follows from its width, and can be neither centred nor widened;
@@ -24,6 +25,7 @@ class Position(nn.Module):
 
     context_bound: bool = False
     acts_in_attention: bool = False
+    movable: bool = False
     has_weights: bool = True
     reads_width: bool = True
     reads_heads: bool = True
@@ -40,6 +42,10 @@ class Position(nn.Module):
     def rotate(self, heads: Tensor, prepared: Any) -> Tensor:
         """Queries or keys (or both, side by side) [B, N, T, D] -> the same shape, after the projections and before the cache."""
         return heads
+
+    def moved(self, keys: Tensor, by: int) -> Tensor:
+        """Keys [B, G, T, D] as `rotate` gave them -> as it would have given them `by` positions later. Only where `movable`."""
+        return keys
 
 
 POSITIONS: Registry[Position] = Registry("position encoding")

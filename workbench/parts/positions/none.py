@@ -16,6 +16,7 @@ from workbench.parts.positions.base import POSITIONS, Position
     help="Gives no position signal; the causal mask alone lets a decoder infer order.",
 )
 class NoPosition(Position):
+    movable = True
     has_weights = reads_width = reads_heads = False
 
     def __init__(self, **_sizes: Any) -> None:

@@ -104,6 +104,7 @@ class RotaryPosition(Position):
         self.halves = style == "half"
         self.max_positions = max_positions
         self.scaling = scaling or NoScaling()
+        self.movable = not self.scaling.depends_on_length
 
     def rates(self, positions: Tensor) -> Tensor:
         """Radians per position of each pair, [rotary width / 2], for texts as long as `positions` say."""
@@ -112,9 +113,19 @@ class RotaryPosition(Position):
 
     def prepare(self, positions: Tensor) -> Rotation:
         angles = positions.clamp(min=0).to(self.precision)[:, None, :, None] * self.rates(positions)
-        cos, sin = angles.cos(), angles.sin()
-        if self.scaling.attention_factor != 1:
-            cos, sin = cos * self.scaling.attention_factor, sin * self.scaling.attention_factor
+        return self._rotation(angles, self.scaling.attention_factor)
+
+    def moved(self, keys: Tensor, by: int) -> Tensor:
+        """R(p + by) = R(by) R(p); keys carry the attention factor already. Angles in float64: `by` may be large."""
+        steps = torch.full((1, 1), by, device=keys.device)
+        angles = steps.double()[:, None, :, None] * self.rates(steps).double()
+        return self.rotate(keys.to(self.precision), self._rotation(angles, 1.0)).to(keys.dtype)
+
+    def _rotation(self, angles: Tensor, factor: float) -> Rotation:
+        """Angles [B or 1, 1, T, rotary width / 2] -> their rotation, every cosine and sine times `factor`."""
+        cos, sin = angles.cos().to(self.precision), angles.sin().to(self.precision)
+        if factor != 1:
+            cos, sin = cos * factor, sin * factor
         if self.halves:
             return Rotation(torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1))
         return Rotation(cos.repeat_interleave(2, -1), torch.stack((-sin, sin), -1).flatten(-2))
