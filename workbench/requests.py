@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.adapters import LoraConfig
-from workbench.caches import CacheConfig
+from workbench.caches import CacheConfig, SlotMap
 from workbench.core.fields import Problem, from_dict, setting, to_dict
 from workbench.data import DataConfig
 from workbench.generation import Conversation, GenerationConfig
@@ -66,6 +66,35 @@ class AdapterState:
     name: str
     path: Path
     strength: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheChange:
+    """What became of the conversation's keys and values when a setting of the cache changed. `how`: "kept" as they lay,
+    "re-encoded" from exact ones, or "recomputed": forgotten, so that the next prompt is read again. `tokens` are held now."""
+
+    how: str
+    bytes_before: int
+    bytes_after: int
+    tokens: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheReport:
+    """What the conversation's cache holds: `tokens`, beside the `dropped` ones that had to go, in `nbytes` of the
+    `allocated_nbytes` reserved; in float16 they would take `float16_nbytes`. `layers`: slot by slot, copies."""
+
+    config: CacheConfig
+    tokens: int
+    dropped: int
+    capacity: int
+    nbytes: int
+    allocated_nbytes: int
+    float16_nbytes: int
+    layers: tuple[SlotMap, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

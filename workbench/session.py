@@ -18,6 +18,7 @@ import torch
 
 from workbench import adapters
 from workbench.adapters.peft import load_adapter
+from workbench.caches import CacheConfig
 from workbench.chatting import ChatCache, new_cache, with_adapters
 from workbench.checkpoints import Loaded, SaveReport, load_events
 from workbench.converting import ConversionMeasure, converted, converted_summary, measured, room_for_undo
@@ -40,6 +41,8 @@ from workbench.pretraining import PretrainCheck, pretrain, pretrain_pair
 from workbench.pretraining import preflight as preflight_pretrain
 from workbench.requests import (
     AdapterState,
+    CacheChange,
+    CacheReport,
     ChatRequest,
     FinetuneRequest,
     ModelSummary,
@@ -166,13 +169,26 @@ class Session:
         require_usable(request.cache)
         with self._using_model() as loaded, self._chat.held() as chat, self._using_adapter() as chosen:
             tokenizer = require_tokenizer(loaded)
-            cache = chat.fitting(loaded.model, request.cache)
+            yield from chat.changing(loaded.model, request.cache)
+            change = chat.change()
             steps = reply(
                 loaded.model, tokenizer, self._template, request.conversation, request.generation,
-                cache=cache, state=chat.state, control=control, key=tuple(chosen.items()), prefill_dtype=self.compute.prefill_dtype,
+                cache=chat.cache, state=chat.state, control=control, key=tuple(chosen.items()),
+                prefill_dtype=self.compute.prefill_dtype, limits=request.cache, cache_change=None if change is None else change.how,
                 stop_ids=None if self._template is None else self._template.stop_ids(tokenizer),
             )  # fmt: skip
-            return (yield from with_adapters(loaded.model, chosen, steps))
+            return (yield from with_adapters(loaded.model, chosen, chat.stepping(steps)))
+
+    def set_cache(self, config: CacheConfig, control: Control | None = None) -> Generator[Event, None, CacheChange | None]:
+        """Go over to other settings of the chat's cache at once, instead of with the next message; None when `control` stopped it,
+        and everything is as it was. Raises `ConfigError`, `ModelError` when it does not fit, `BusyError` while a reply is written."""
+        require_usable(config)
+        with self._using_model() as loaded, self._chat.held() as chat:
+            return (yield from chat.changing(loaded.model, config, control))
+
+    def cache_state(self) -> CacheReport | None:
+        """What the chat's cache holds, also while a reply is being written; None when there is none."""
+        return self._chat.report()
 
     def complete(self, request: PromptRequest, control: Control | None = None) -> Generator[Event, None, GenerationResult]:
         """Continue a text with a cache of its own; the chat's stays as it is."""
@@ -183,7 +199,7 @@ class Session:
             cache = new_cache(loaded.model, request.cache)
             steps = generate(
                 loaded.model, tokenizer, begin + tokenizer.encode(request.prompt), request.generation,
-                cache=cache, control=control, prefill_dtype=self.compute.prefill_dtype,
+                cache=cache, control=control, prefill_dtype=self.compute.prefill_dtype, limits=request.cache,
             )  # fmt: skip
             return (yield from with_adapters(loaded.model, chosen, steps))
 
@@ -350,6 +366,7 @@ class Session:
                 if self._adapter_users:
                     raise BusyError("The adapter is at work.", hint="Stop the reply, or wait until it is done.")
                 old = self._in_force
+            self._chat.empty()
             if path is None:
                 self._put_in_force(loaded.model, None)
                 return None
