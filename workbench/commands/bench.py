@@ -12,10 +12,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from workbench.commands.base import Console, table, verb
+from workbench.commands.cache_flags import NONE, cache_config, cache_flags, named_cache
 from workbench.commands.common import compute_flags, open_model
 from workbench.core.errors import ConfigError, WorkbenchError
 
 if TYPE_CHECKING:
+    from workbench.caches import CacheConfig
     from workbench.session import Session
 
 Row = dict[str, Any]
@@ -26,6 +28,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", metavar="|".join((*_BENCHES, "ui")), help="What to measure; ui opens the window for about a minute.")
     parser.add_argument("--model", metavar="MODEL", default="starter", help="Default: starter.")
     parser.add_argument("--repeats", metavar="N", type=int, default=5, help="Timed repeats; medians are shown. Default: 5.")
+    cache_flags(parser, what="With decode and cache: measure this one too, or alone")
     compute_flags(parser)
 
 
@@ -35,30 +38,34 @@ def _median_ms(work: Callable[[], float], repeats: int) -> float:
     return round(1000 * statistics.median(work() for _ in range(repeats)), 3)
 
 
-def _tokens_ms(session: Session, prompt: int, new: int, cached: bool = True) -> list[float]:
-    """Milliseconds of each new token through the path of the chat; the first one's include the prompt's."""
-    from workbench.caches import KVCache
+def _tokens_ms(session: Session, prompt: int, new: int, kind: CacheConfig | None = None) -> list[float]:
+    """Milliseconds of each new token through the path of the chat; the first one's include the prompt's. `kind` None: exact."""
+    from workbench.caches import CacheConfig, KVCache
     from workbench.generation import GenerationConfig, TokenEvent, generate
 
-    model = session.loaded.model
-    cache = KVCache.for_model(model, capacity=prompt + new) if cached else None
+    model, kind = session.loaded.model, kind or CacheConfig()
+    cache = KVCache.from_config(model, kind, capacity=prompt + new) if kind.use_cache else None
     ids = [1 + i % (model.config.vocab_size - 1) for i in range(prompt)]
     config = GenerationConfig(do_sample=False, max_new_tokens=new)
     events = generate(model, None, ids, config, cache=cache, stop_ids=(), prefill_dtype=session.compute.prefill_dtype)
     return [e.ms for e in events if isinstance(e, TokenEvent)]
 
 
-def _decode(session: Session, repeats: int) -> list[Row]:
+def _decode(session: Session, repeats: int, asked: CacheConfig | None) -> list[Row]:
     rows = []
-    for cached in (True, False):
-        new = _NEW if cached else 4
-        ms = _median_ms(lambda new=new, cached=cached: sum(_tokens_ms(session, _PROMPT, new + 1, cached)[1:]) / new / 1000, repeats)  # type: ignore[misc]
-        kind = "exact" if cached else "none"
-        rows.append({"cache": kind, "context": _PROMPT, "ms_per_token": ms, "tokens_per_second": round(1000 / ms, 1)})
+    for kind in (named_cache("exact"), named_cache(NONE), *filter(None, (asked,))):
+        new = _NEW if kind.use_cache else 4
+        ms = _median_ms(lambda new=new, kind=kind: sum(_tokens_ms(session, _PROMPT, new + 1, kind)[1:]) / new / 1000, repeats)  # type: ignore[misc]
+        rows.append({"cache": _name(kind), "context": _PROMPT, "ms_per_token": ms, "tokens_per_second": round(1000 / ms, 1)})
     return rows
 
 
-def _prefill(session: Session, repeats: int) -> list[Row]:
+def _name(kind: CacheConfig) -> str:
+    """The kinds of keys and values, once if they are the same."""
+    return " / ".join(dict.fromkeys((kind.codec.kind, kind.value_codec.kind))) if kind.use_cache else NONE
+
+
+def _prefill(session: Session, repeats: int, _: CacheConfig | None) -> list[Row]:
     rows = []
     for prompt in (n for n in (128, 512, 2048) if n < session.loaded.config.max_positions):
         ms = _median_ms(lambda prompt=prompt: _tokens_ms(session, prompt, 1)[0] / 1000, repeats)  # type: ignore[misc]
@@ -66,16 +73,17 @@ def _prefill(session: Session, repeats: int) -> list[Row]:
     return rows
 
 
-def _cache(session: Session, repeats: int) -> list[Row]:
+def _cache(session: Session, repeats: int, asked: CacheConfig | None) -> list[Row]:
     import torch
 
     from workbench.caches import KV_CODECS, KVCache
 
     model, rows = session.loaded.model, []
     token = torch.ones(1, 1, dtype=torch.int64, device=model.device)
-    for entry in KV_CODECS:
-        for context in (n for n in (512, 2048) if n + 8 < model.config.max_positions):
-            cache = KVCache.for_model(model, entry.name, context + 8)
+    for kind in [named_cache(name) for name in KV_CODECS.names()] if asked is None or not asked.use_cache else [asked]:
+        longest = model.config.max_positions if kind.capacity is None else kind.capacity
+        for context in (n for n in (512, 2048) if n + 8 < longest):
+            cache = KVCache.from_config(model, kind, capacity=context + 8)
             with torch.inference_mode():
                 model.hidden(token.expand(1, context), cache=cache)
 
@@ -87,11 +95,11 @@ def _cache(session: Session, repeats: int) -> list[Row]:
 
                 ms = _median_ms(step, repeats)
             cache.truncate(context)
-            rows.append({"codec": entry.name, "context": context, "ms_per_token": ms, "bytes": cache.nbytes})
+            rows.append({"codec": _name(kind), "context": context, "ms_per_token": ms, "bytes": cache.nbytes})
     return rows
 
 
-def _train(session: Session, repeats: int) -> list[Row]:
+def _train(session: Session, repeats: int, _: CacheConfig | None) -> list[Row]:
     import numpy as np
 
     from workbench import adapters
@@ -115,7 +123,8 @@ def _train(session: Session, repeats: int) -> list[Row]:
     return rows
 
 
-_BENCHES: dict[str, Callable[[Session, int], list[Row]]] = {"decode": _decode, "prefill": _prefill, "train": _train, "cache": _cache}
+_Bench = Callable[["Session", int, "CacheConfig | None"], list[Row]]
+_BENCHES: dict[str, _Bench] = {"decode": _decode, "prefill": _prefill, "train": _train, "cache": _cache}
 
 
 @verb("bench", "Measure decoding, prompts, training steps, caches, or the window on this machine.", _arguments)
@@ -123,7 +132,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if args.what == "ui":
         rows = _window(args)
     elif args.what in _BENCHES:
-        rows = _BENCHES[args.what](open_model(args, console), args.repeats)
+        asked = cache_config(args) if args.cache or args.cache_changes or args.context else None
+        rows = _BENCHES[args.what](open_model(args, console), args.repeats, asked)
     else:
         raise ConfigError(f"There is no benchmark {args.what!r}.", hint=f"Choose one of: {', '.join(_BENCHES)}, ui.")
     console.result({"bench": args.what, "rows": rows}, table(rows))

@@ -6,18 +6,17 @@ import argparse
 from typing import TYPE_CHECKING
 
 from workbench.commands.base import STOPPED, Console, verb
+from workbench.commands.cache_flags import cache_config, cache_flags
 from workbench.commands.common import adapter_flag, compute_flags, model_argument, open_model
-from workbench.core.errors import ConfigError
 from workbench.core.events import Event
 from workbench.core.flags import add_flags, from_flags
 from workbench.core.format import bytes_text
 
 if TYPE_CHECKING:
-    from workbench.caches import CacheConfig
+    from workbench.generation import Reply
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    from workbench.caches import KV_CODECS
     from workbench.generation import GenerationConfig
 
     model_argument(parser)
@@ -25,10 +24,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     asked.add_argument("--prompt", metavar="TEXT", help="Continue this text.")
     asked.add_argument("--chat", metavar="TEXT", help="Answer this message, through the model's chat template.")
     parser.add_argument("--system", metavar="TEXT", default="", help="System prompt, with --chat.")
-    kinds = "|".join(("none", *KV_CODECS.names()))
-    text = "How keys and values are kept; none computes everything again for each token."
-    parser.add_argument("--cache", metavar=kinds, default="exact", help=text)
-    parser.add_argument("--context", metavar="TOKENS", type=int, help="Tokens the cache holds (default: the model's context).")
+    cache_flags(parser, "exact")
     adapter_flag(parser)
     compute_flags(parser)
     add_flags(parser, GenerationConfig)
@@ -40,32 +36,24 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from workbench.requests import ChatRequest, PromptRequest
 
     generation = from_flags(GenerationConfig, args)
-    cache = cache_config(args.cache, args.context)
+    cache = cache_config(args)
     session = open_model(args, console)
     show = _Show(console)
     if args.chat is not None:
         conversation = Conversation(args.system).add("user", args.chat)
         chat = ChatRequest(conversation=conversation, generation=generation, cache=cache)
-        result = console.follow(session.reply(chat, console.control), show).result
+        answer: Reply = console.follow(session.reply(chat, console.control), show)
+        result, data = answer.result, answer.to_json()
     else:
         prompt = PromptRequest(prompt=args.prompt, generation=generation, cache=cache)
         result = console.follow(session.complete(prompt, console.control), show)
+        data = result.to_json()
     first = "" if result.first_token_ms is None else f", first token after {result.first_token_ms:.0f} ms"
     console.say("")
     speed = f"{result.new_tokens} tokens, {result.tokens_per_second:.1f} tokens/s{first}"
-    console.result(result.to_json(), f"[{speed}, cache {bytes_text(result.cache_bytes)}, ended by: {result.stop_reason}]")
+    gone = f", {result.dropped_tokens} tokens dropped" if result.dropped_tokens else ""
+    console.result(data, f"[{speed}, cache {bytes_text(result.cache_bytes)}{gone}, ended by: {result.stop_reason}]")
     return STOPPED if result.stop_reason == "stopped" else 0
-
-
-def cache_config(codec: str, capacity: int | None) -> CacheConfig:
-    """The cache that `--cache` and `--context` ask for."""
-    from workbench.caches import KV_CODECS, CacheConfig
-
-    if codec == "none":
-        return CacheConfig(use_cache=False, capacity=capacity)
-    if codec not in KV_CODECS:
-        raise ConfigError(f"There is no cache {codec!r}.", hint=f"Choose one of: none, {', '.join(KV_CODECS.names())}.")
-    return CacheConfig(codec=KV_CODECS.choose(codec), value_codec=KV_CODECS.choose(codec), capacity=capacity)
 
 
 class _Show:
