@@ -92,8 +92,7 @@ def generate(
         if writer.stopped and ending != "eos":
             ending = "stop"
         if ending is not None:
-            text += writer.finish()
-            reason = ending
+            reason, text = ending, text + writer.finish()
         yield meter.token(token, text, logprob)
         if ending is not None:
             break
@@ -240,6 +239,7 @@ class _Feed:
         self._news.append(Notice(message="The context is full: more of the oldest messages are left out, and the rest is read again."))
         self._go_on_with([*shorter, *self.ids[self.prompt_tokens :]])
         return None
+
 
 class _Writer:
     """New tokens to text: whole characters only, without stop strings."""
