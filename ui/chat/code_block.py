@@ -8,10 +8,11 @@ from typing import Any, Final
 
 from PySide6.QtCore import QEvent, Qt, QTimer, Slot
 from PySide6.QtGui import QColor, QFont, QGuiApplication, QTextCharFormat, QTextCursor, QTextOption, QWheelEvent
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPlainTextEdit, QVBoxLayout
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPlainTextEdit, QTextEdit, QVBoxLayout
 
 from ui.chat.bits import icon_button
 from ui.chat.blocks import Block
+from ui.chat.marking import MARK, Needle, span, style
 from ui.theme import MEDIUM, SMALL, Colours, Theme, monospace
 
 COPIED_MS: Final = 1_500
@@ -84,6 +85,7 @@ class CodeBlock(QFrame):
         self.setObjectName("codeBlock")
         self._theme = theme
         self._block = Block("code", "")
+        self._mark: Needle | None = None
         self.language = QLabel("text", textFormat=Qt.TextFormat.PlainText)
         self.language.setObjectName("language")
         self.copy_button = icon_button("copy", "Copy code", theme)
@@ -122,6 +124,8 @@ class CodeBlock(QFrame):
         before, self._block = self._block, block
         if before == block:
             return
+        self._mark = None
+        self._underline()
         self.language.setText(block.language or "text")
         self.code.setAccessibleName(f"Code in {block.language}" if block.language else "Code")
         old = self.code.toPlainText()
@@ -136,9 +140,23 @@ class CodeBlock(QFrame):
             self._colour()
         self.code.fit()
 
+    def mark(self, wanted: Needle) -> None:
+        """Underline a piece of the code, which itself stays as it is; an empty needle marks its end."""
+        self._mark = wanted
+        self.language.setText(f"{self._block.language or 'text'}  {MARK}")
+        self._underline()
+
+    def _underline(self) -> None:
+        found = QTextEdit.ExtraSelection()
+        cursor = None if self._mark is None else span(self.code.document(), self._mark)
+        if cursor is not None:
+            found.cursor, found.format = cursor, style(self._theme.colours)  # type: ignore[attr-defined]
+        self.code.setExtraSelections([] if cursor is None else [found])
+
     def retint(self) -> None:
         """The colours of another theme."""
         self._tint()
+        self._underline()
         if self._block.closed:
             self._colour()
 

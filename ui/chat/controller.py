@@ -179,6 +179,11 @@ class ChatController(QObject):
         self.conversation_changed.emit(chat.conversation)
         self.changed.emit()
 
+    def go_on_with(self, conversation: Any) -> None:
+        """Another course of the conversation, from a comparison."""
+        if not self.generating and self.chat is not None:
+            self._take(conversation)
+
     def files(self) -> list[Path]:
         """Saved chats, newest first."""
         return [] if self._archive is None else self._archive.files()

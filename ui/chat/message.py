@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from PySide6.QtCore import QEvent, Qt, QUrl, Signal, Slot
@@ -11,6 +12,7 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPlainTextEdit, QVBox
 from ui.chat.bits import WrappingLabel, icon_button
 from ui.chat.blocks import Block, BlockSplitter
 from ui.chat.code_block import CodeBlock
+from ui.chat.marking import Needle, needle, occurrences
 from ui.chat.text_block import TextBlock
 from ui.theme import MEDIUM, SMALL, Theme, tabular
 from ui.widgets.button import Button
@@ -139,6 +141,19 @@ class MessageWidget(QFrame):
         self.badge.setText(badge)
         self.badge.setVisible(bool(badge))
         self._show_tools()
+
+    def mark(self, offset: int, length: int) -> None:
+        """Mark a piece of the text, wherever it is drawn; its end when there is no such piece."""
+        wanted = needle(self._text, offset, length)
+        before = wanted.nth
+        for widget in self._widgets:
+            there = occurrences(widget.text if isinstance(widget, CodeBlock) else widget.toPlainText(), wanted)
+            if there > before:
+                widget.mark(replace(wanted, nth=before))
+                return
+            before -= there
+        if self._widgets:
+            self._widgets[-1].mark(Needle(""))
 
     def set_status(self, text: str) -> None:
         """What is going on, under the text; empty hides it."""

@@ -23,6 +23,7 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QFrame, QSizePolicy, QTextBrowser
 
 from ui.chat.blocks import readable
+from ui.chat.marking import Needle, put
 from ui.theme import GRID, Theme
 
 _FEATURES: Final = QTextDocument.MarkdownFeature.MarkdownDialectGitHub | QTextDocument.MarkdownFeature.MarkdownNoHTML
@@ -43,6 +44,7 @@ class TextBlock(QTextBrowser):
         self._source = ""
         self._waiting = False
         self._pressed = False
+        self._mark: Needle | None = None
         self.setAccessibleName(name)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setOpenLinks(False)
@@ -68,14 +70,21 @@ class TextBlock(QTextBrowser):
         if text == self._source:
             return
         self._source = text
+        self._mark = None
         if self._pressed:
             self._waiting = True
         else:
             self._render()
 
+    def mark(self, wanted: Needle) -> None:
+        """Mark a piece of the text until it is another one; an empty needle marks the end."""
+        if wanted != self._mark:
+            self._mark = wanted
+            self._render()
+
     def retint(self) -> None:
-        """Draw again in the colours of another theme; only links, tables and rules have any of their own."""
-        if any(mark in self._source for mark in ("](", "://", "|", "`", "---", ">")):
+        """Draw again in the colours of another theme; only marks, links, tables and rules have any of their own."""
+        if self._mark is not None or any(mark in self._source for mark in ("](", "://", "|", "`", "---", ">")):
             self._render()
 
     def _render(self) -> None:
@@ -88,6 +97,8 @@ class TextBlock(QTextBrowser):
         else:
             document.setMarkdown(readable(self._source), _FEATURES)
             self._style(document)
+        if self._mark is not None:
+            put(document, self._mark, self._theme.colours)
         self._space(document)
         if kept[2]:
             self._select_again(*kept)

@@ -28,6 +28,11 @@ REASONS: Final = {
     "stopped": "stopped",
     "failed": "broken off by an error",
 }
+CHANGES: Final = {
+    "kept": "new cache settings, tokens kept",
+    "re-encoded": "new cache settings, tokens stored anew",
+    "recomputed": "new cache settings, all read again",
+}
 
 
 def figures_text(figures: Mapping[str, Any]) -> str:
@@ -43,6 +48,12 @@ def figures_text(figures: Mapping[str, Any]) -> str:
         parts.append("cached" if figures["cached"] else "uncached")
     if figures.get("reused_tokens"):
         parts.append(f"{figures['reused_tokens']:,} tokens reused")
+    if figures.get("cache_change"):
+        parts.append(CHANGES.get(str(figures["cache_change"]), str(figures["cache_change"])))
+    if figures.get("dropped_tokens"):
+        parts.append(f"{figures['dropped_tokens']:,} older tokens dropped for room")
+    if left_out := figures.get("left_out_messages"):
+        parts.append(f"{left_out:,} {'message' if left_out == 1 else 'messages'} left out for room")
     if figures.get("stop_reason"):
         parts.append(REASONS.get(str(figures["stop_reason"]), str(figures["stop_reason"])))
     return " · ".join(parts)
@@ -59,7 +70,8 @@ def tokens_used(conversation: Conversation) -> int | None:
     """Tokens the conversation took at its last shown reply, measured; None before the first."""
     for turn in reversed(conversation.shown):
         if turn.role == "assistant" and "prompt_tokens" in turn.figures:
-            return int(turn.figures["prompt_tokens"]) + int(turn.figures.get("new_tokens", 0))
+            gone = int(turn.figures.get("dropped_tokens", 0))
+            return int(turn.figures["prompt_tokens"]) + int(turn.figures.get("new_tokens", 0)) - gone
     return None
 
 

@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QPushButton, QScrollArea, QVB
 
 from ui import icons
 from ui.chat.cards import EmptyCard, ErrorCard
+from ui.chat.marking import FIGURE
 from ui.chat.message import MessageWidget
 from ui.jobs.worker import JobFailure
 from ui.services import Services
@@ -33,7 +34,7 @@ LEAST_HEIGHT: Final = 40 * GRID
 
 
 class TranscriptView(QScrollArea):
-    """Shows a `Conversation`; what people ask for comes as signals."""
+    """Shows a `Conversation`; what people ask for comes as signals. With `marks` replies are marked where they part from others."""
 
     edit_wanted = Signal(int, str)
     version_wanted = Signal(int, int)
@@ -42,8 +43,9 @@ class TranscriptView(QScrollArea):
     link_wanted = Signal(QUrl)
     example_chosen = Signal(str)
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, *, marks: bool = False) -> None:
         super().__init__()
+        self._marks = marks
         self.setObjectName("chat.transcript")
         self.setAccessibleName("Transcript")
         self._services = services
@@ -141,7 +143,7 @@ class TranscriptView(QScrollArea):
             message = self._add(turn.role, self._who(turn))
             message.index = index
         for message, turn, index in zip(self.messages, visible, range(hidden, len(shown)), strict=True):
-            message.finish(turn, index, conversation.versions(index), self._badge(turn))
+            self._finish(message, turn, index, conversation)
         self.error.hide()
         self._arrange()
 
@@ -182,7 +184,7 @@ class TranscriptView(QScrollArea):
         index = len(conversation.shown) - 1
         turn = conversation.shown[-1]
         message.who.setText(self._who(turn))
-        message.finish(turn, index, conversation.versions(index), self._badge(turn))
+        self._finish(message, turn, index, conversation)
         self._arrange()
 
     def show_failure(self, failure: JobFailure) -> None:
@@ -227,6 +229,11 @@ class TranscriptView(QScrollArea):
         from ui.chat.transcript import figures_text
 
         return figures_text(turn.figures) if turn.role == "assistant" else ""
+
+    def _finish(self, message: MessageWidget, turn: Any, index: int, conversation: Any) -> None:
+        message.finish(turn, index, conversation.versions(index), self._badge(turn))
+        if self._marks and FIGURE in turn.figures:
+            message.mark(*turn.figures[FIGURE])
 
     def _add(self, role: str, who: str, first: bool = False) -> MessageWidget:
         message = MessageWidget(role, self._services.theme, who)
@@ -340,7 +347,7 @@ class TranscriptView(QScrollArea):
             self._hidden -= 1
             turn = shown[self._hidden]
             message = self._add(turn.role, self._who(turn), first=True)
-            message.finish(turn, self._hidden, self._conversation.versions(self._hidden), self._badge(turn))
+            self._finish(message, turn, self._hidden, self._conversation)
             message.set_last(False)
         self.earlier.setVisible(self._hidden > 0)
         if self._hidden > self._wanted_hidden:
