@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from workbench.numerics import jit
-from workbench.numerics.packing import fields, unpack
+from workbench.numerics.kv_vectors import make_expand
+from workbench.numerics.packing import unpack
 
 TILE = 512
 """Vectors that one thread handles at a time, and that torch decodes at a time."""
@@ -105,7 +106,7 @@ def _dense(x: Tensor) -> Tensor:
 def _kernels(bits: int) -> tuple[jit.Kernel, jit.Kernel]:
     """(scores, weighted sums) for codes of so many bits, 0 for int8 numbers. Compiled for each alone: a loop that asks how many there
     are is not vectorised."""
-    namespace = {**globals(), "_expand": _make_expand(bits)}
+    namespace = {**globals(), "_expand": make_expand(bits)}
 
     def bound(function: Any, name: str) -> Any:
         made = FunctionType(function.__code__.replace(co_name=name, co_qualname=name), namespace, name)
@@ -118,86 +119,13 @@ def _kernels(bits: int) -> tuple[jit.Kernel, jit.Kernel]:
     return scores, weighted
 
 
-def _make_expand(bits: int) -> Any:
-    """`_expand(codes, row, width, chunk, table, out, k)`: out[k, 16 chunk : 16 chunk + 16] = table[those codes of that row].
-
-    Written in vectors of 16 because no loop is compiled to this: each plane's bits are spread over 16 numbers and shifted, all
-    at once; and sixteen elements that are taken out of one vector of 16 LLVM turns into one instruction (vpermps) where there is one.
-    """
-    from llvmlite import ir
-    from numba.core import types
-    from numba.extending import intrinsic
-
-    byte, word, real = ir.IntType(8), ir.IntType(32), ir.FloatType()
-    bytes_, words, reals = (ir.VectorType(kind, 16) for kind in (byte, word, real))
-
-    def spread(builder: Any, start: Any, field: int) -> Any:
-        """The 16 numbers of `field` bits at an address -> words."""
-        if field == 8:
-            return builder.zext(builder.load(builder.bitcast(start, bytes_.as_pointer()), align=1), words)
-        size = ir.IntType(16) if field == 1 else word
-        count = max(1, field // 2)
-        source = ir.VectorType(size, count)
-        found = builder.load(builder.bitcast(start, source.as_pointer()), align=1)
-        if field == 1:
-            found = builder.zext(found, ir.VectorType(word, count))
-        lanes = ir.Constant(words, [i * count // 16 for i in range(16)])
-        found = builder.shuffle_vector(found, ir.Constant(found.type, ir.Undefined), lanes)
-        shifts = ir.Constant(words, [i % (16 // count) * field for i in range(16)])
-        return builder.and_(builder.lshr(found, shifts), ir.Constant(words, [2**field - 1] * 16))
-
-    def chosen(builder: Any, table: Any, index: Any) -> Any:
-        """table[index], 16 levels of the table at a time; of 256 levels one after the other, which takes less time."""
-        if bits == 8:
-            taken = ir.Constant(reals, ir.Undefined)
-            for i in map(word, range(16)):
-                taken = builder.insert_element(taken, builder.load(builder.gep(table, [builder.extract_element(index, i)])), i)
-            return taken
-        low, found = builder.and_(index, ir.Constant(words, [15] * 16)), None
-        for part in range(max(1, 2**bits // 16)):
-            address = builder.bitcast(builder.gep(table, [word(16 * part)]), reals.as_pointer())
-            level, taken = builder.load(address, align=4), ir.Constant(reals, ir.Undefined)
-            for i in map(word, range(16)):
-                taken = builder.insert_element(taken, builder.extract_element(level, builder.extract_element(low, i)), i)
-            if found is None:
-                found = taken
-            else:
-                found = builder.select(builder.icmp_unsigned("<", index, ir.Constant(words, [16 * part] * 16)), found, taken)
-        return found
-
-    @intrinsic  # type: ignore[untyped-decorator]
-    def expand(typing: Any, codes: Any, row: Any, width: Any, chunk: Any, table: Any, out: Any, k: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            codes, table, out = (context.make_array(signature.args[i])(context, builder, values[i]) for i in (0, 4, 5))
-            row, width, chunk, k = values[1], values[2], values[3], values[6]
-            size = width.type
-            start = builder.mul(row, builder.udiv(builder.mul(width, size(bits or 8)), size(8)))
-            index = None
-            for field in fields(bits or 8):
-                here = builder.gep(codes.data, [builder.add(start, builder.mul(chunk, size(2 * field)))])
-                found = spread(builder, here, field)
-                index = found if index is None else builder.or_(builder.shl(index, ir.Constant(words, [field] * 16)), found)
-                start = builder.add(start, builder.udiv(builder.mul(width, size(field)), size(8)))
-            if bits:
-                found = chosen(builder, table.data, index)
-            else:
-                found = builder.sitofp(builder.sext(builder.trunc(index, bytes_), words), reals)
-            to = builder.gep(out.data, [builder.add(builder.mul(k, width), builder.mul(chunk, size(16)))])
-            builder.store(found, builder.bitcast(to, reals.as_pointer()), align=4)
-            return context.get_dummy_value()
-
-        return types.void(codes, types.intp, types.intp, types.intp, table, out, types.intp), generate
-
-    return expand
-
-
 # What follows is compiled by numba. begin … end are tiles of all heads, counted head by head. A global of these functions is a constant.
 
 _GROUP = 16
 
 
 def _expand(codes: Any, row: Any, width: Any, chunk: Any, table: Any, out: Any, k: Any) -> Any:
-    raise NotImplementedError  # see _make_expand
+    raise NotImplementedError  # see kv_vectors.make_expand
 
 
 def _decode(codes: Any, row: Any, table: Any, width: Any, out: Any, k: Any) -> Any:
