@@ -12,8 +12,9 @@ from ui.chat.bits import WrappingLabel
 from ui.jobs.worker import JobFailure
 from ui.services import Services
 from ui.theme import LARGE, MEDIUM, SMALL, Theme
-from ui.widgets.button import Button
+from ui.widgets.button import Button, ElidingButton
 from ui.widgets.message import Message
+from ui.widgets.text import breakable
 from workbench.core.format import bytes_text, duration_text
 
 EXAMPLES: Final = (
@@ -39,9 +40,11 @@ class EmptyCard(QFrame):
         self.title = WrappingLabel()
         self.title.setObjectName("title")
         self.words = WrappingLabel(muted=True)
-        self.fetch_button = Button("Get the starter model", "Download it once, then load it.", primary=True)
-        self.open_button = Button("Open a model folder or GGUF…", "Choose a model that is on this computer.")
-        self.build_button = Button("Build a tiny model from scratch", "Train one on text that is here already: first words within minutes.")
+        self.fetch_button = ElidingButton("Get the starter model", "Download it once, then load it.", primary=True)
+        self.open_button = ElidingButton("Open a model folder or GGUF…", "Choose a model that is on this computer.")
+        self.build_button = ElidingButton(
+            "Build a tiny model from scratch", "Train one on text that is here already: first words within minutes."
+        )
         self.stop_button = Button("Stop", "Stop the download or the loading.")
         self.build_button.clicked.connect(self._build_tiny)
         self.fetch_button.clicked.connect(self._fetch)
@@ -87,7 +90,7 @@ class EmptyCard(QFrame):
         ask.setContentsMargins(0, 0, 0, 0)
         ask.setSpacing(MEDIUM)
         for text in EXAMPLES:
-            button = Button(text, "Send this message.")
+            button = ElidingButton(text, "Send this message.")
             button.clicked.connect(lambda _checked=False, t=text: self.example_chosen.emit(t))
             self.examples.append(button)
             ask.addWidget(button)
@@ -103,7 +106,7 @@ class EmptyCard(QFrame):
         self._ask.setVisible(model is not None and not activity.busy)
         installed = models.library.starter_installed
         if model is not None:
-            self.title.setText(f"Chat with {model.name}")
+            self.title.setText(breakable(f"Chat with {model.name}"))
             taught = "Try one of these, or write below." if model.chat else (
                 "This model was not taught to chat: it continues the text it is given. Try one of these, or write below."
             )  # fmt: skip

@@ -16,6 +16,7 @@ from ui.chat.marking import Needle, needle, occurrences
 from ui.chat.text_block import TextBlock
 from ui.theme import MEDIUM, SMALL, Theme, tabular
 from ui.widgets.button import Button
+from ui.widgets.labels import ElidingLabel
 
 
 class _Edit(QPlainTextEdit):
@@ -59,7 +60,7 @@ class MessageWidget(QFrame):
         self._widgets: list[TextBlock | CodeBlock] = []
         self._versions = (0, 1)
         self._usable = True
-        self.who = QLabel(who, textFormat=Qt.TextFormat.PlainText)
+        self.who = ElidingLabel(who)
         self.who.setObjectName("who")
         self.status = WrappingLabel(muted=True)
         self.badge = WrappingLabel(muted=True)
@@ -89,8 +90,7 @@ class MessageWidget(QFrame):
         for widget in (self.back_button, self.version, self.forth_button, self.copy_button, self.edit_button, self.again_button):
             row.addWidget(widget)
         head = QHBoxLayout(spacing=MEDIUM)
-        head.addWidget(self.who)
-        head.addStretch(1)
+        head.addWidget(self.who, 1)
         head.addWidget(self.tools)
         layout = QVBoxLayout(self)
         side = MEDIUM + SMALL

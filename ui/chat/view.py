@@ -183,7 +183,7 @@ class TranscriptView(QScrollArea):
             return
         index = len(conversation.shown) - 1
         turn = conversation.shown[-1]
-        message.who.setText(self._who(turn))
+        message.who.set_full_text(self._who(turn))
         self._finish(message, turn, index, conversation)
         self._arrange()
 

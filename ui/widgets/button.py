@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QEvent
+from PySide6.QtCore import QEvent, QSize, Qt
 from PySide6.QtGui import QGuiApplication, QPalette
-from PySide6.QtWidgets import QPushButton
+from PySide6.QtWidgets import QPushButton, QSizePolicy, QStyleOptionButton, QToolTip
 
-from ui.theme import DARK, LIGHT, MEDIUM, SMALL, Colours
+from ui.theme import DARK, GRID, LIGHT, MEDIUM, SMALL, Colours
 from ui.widgets.sizes import control_height
 
 
@@ -54,6 +54,28 @@ class Button(QPushButton):
             self.setStyleSheet(sheet)
             if not sheet:  # a switch of the theme meanwhile leaves the sheet's colours in the palette
                 self.setPalette(QPalette())
+
+
+class ElidingButton(Button):
+    """A button whose words end in an ellipsis where it is too narrow for them; whole in the tooltip then, and to assistive tools."""
+
+    def __init__(self, text: str, tooltip: str, *, primary: bool = False) -> None:
+        super().__init__(text, tooltip, primary=primary)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(12 * GRID, super().minimumSizeHint().height())
+
+    def initStyleOption(self, option: QStyleOptionButton) -> None:
+        super().initStyleOption(option)
+        room = self.width() - 2 * MEDIUM
+        option.text = self.fontMetrics().elidedText(option.text, Qt.TextElideMode.ElideRight, room, Qt.TextFlag.TextShowMnemonic)  # type: ignore[attr-defined]
+
+    def event(self, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.ToolTip and self.sizeHint().width() > self.width():
+            QToolTip.showText(event.globalPos(), f"{self.accessibleName()}\n{self.toolTip()}", self)  # type: ignore[attr-defined]
+            return True
+        return super().event(event)
 
 
 def _application_colours() -> Colours:
