@@ -154,7 +154,7 @@ class StatusBar(QStatusBar):
     @Slot(object)
     def _on_events(self, events: list[Event]) -> None:
         for event in reversed(events):
-            if "cache_bytes" in event.metrics:
+            if "cache_bytes" in event.metrics and not getattr(event, "side", ""):  # a comparison shows both of its caches itself
                 self.cache.show_text(f"KV cache {bytes_text(event.metrics['cache_bytes'])}")
                 return
 

@@ -184,7 +184,7 @@ class MonitorPanel(QWidget):
                 timed = metric.axis == "time"
                 if timed:
                     at = self._activity.place(event.at) if at is None else at
-                xs, ys = points.setdefault((name, "" if timed else side), ([], []))
+                xs, ys = points.setdefault((name, getattr(event, "side", "") if timed else side), ([], []))
                 xs.append(at if timed and at is not None else step)
                 ys.append(value)
             if event.name == "probe":
@@ -197,7 +197,10 @@ class MonitorPanel(QWidget):
     def _extend(self, name: str, side: str, xs: list[float], ys: list[float]) -> None:
         plot = self.plots[METRICS[name].plot]
         if plot.axis == "time":
-            plot.extend(name, xs, ys)
+            if side and side not in plot.runs:
+                plot.start_run(side, f"Side {side} of a comparison.")
+                plot.start_run(SESSION)  # stays the newest, which values of no side belong to
+            plot.extend(name, xs, ys, side or SESSION)
             return
         run = self._run_name(side)
         if run not in plot.runs:
@@ -238,7 +241,8 @@ class MonitorPanel(QWidget):
             self._run_note = f"{job.title}, started at {time.strftime('%H:%M')}."
         for metric in METRICS.values():
             if metric.axis == "time":  # a new job is no continuation of the last one's line
-                self.plots[metric.plot].gap(metric.name)
+                for run in self.plots[metric.plot].runs:
+                    self.plots[metric.plot].gap(metric.name, run)
 
     @Slot(object)
     def _on_job_finished(self, _job: object) -> None:

@@ -147,6 +147,7 @@ class LivePlot(QWidget):
         self._notes[name] = note
         if name in self._runs:
             self._runs[name] = self._runs.pop(name)  # to the end: the newest
+            self._update_legend()
             return
         while len(self._runs) >= self._max_runs:
             self._forget(next(iter(self._runs)))
@@ -198,7 +199,7 @@ class LivePlot(QWidget):
     def _colour(self, metric: str, run: int, number: int) -> int:
         if self._by_metric is not None:
             return self._by_metric.get(metric, 0)
-        return run if self.axis == "step" else number
+        return run if self.axis == "step" else number + run * len(self.metrics)
 
     def _forget(self, run: str) -> None:
         for key in [k for k in self._curves if k[0] == run]:
@@ -322,8 +323,10 @@ class LivePlot(QWidget):
             for i, m in enumerate(self.metrics.values())
         ]
         self.legend.set_entries("metric", metrics if len(metrics) > 1 else [])
+        number, last = len(self.metrics) - 1, list(self.metrics.values())[-1]
         runs = [
-            (name, name or "earlier", self._notes.get(name, ""), index if stepped else 0, 0, index) for name, index in self._runs.items()
+            (name, name or "earlier", self._notes.get(name, ""), self._colour(last.name, index, number), 0 if stepped else number, index)
+            for name, index in self._runs.items()
         ]
         self.legend.set_entries("run", runs if several else [])
         self.legend.setVisible(bool(self.legend.boxes()))
