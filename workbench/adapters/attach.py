@@ -17,6 +17,7 @@ from workbench.adapters.selection import Selection, selection_of
 from workbench.core.errors import ConfigError, ModelError
 from workbench.core.fields import require_usable
 from workbench.model.surgery import linears, replace, select
+from workbench.parts.frozen import FrozenLinear
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,13 @@ def attach_specs(
 
 def _built(host: Any, spec: AdapterSpec) -> Adapter:
     adapter = build_adapter(
-        spec.method, host.in_features, host.out_features, r=spec.r, alpha=spec.alpha, dropout=spec.dropout, device=host.weight.device
+        spec.method,
+        host.in_features,
+        host.out_features,
+        r=spec.r,
+        alpha=spec.alpha,
+        dropout=spec.dropout,
+        device=next(host.parameters()).device,
     )
     return adapter.train(host.training)
 
@@ -123,8 +130,10 @@ def merge(model: nn.Module, name: str = "default") -> None:
     with selection.lock:
         hosts, strength = _hosts(model, name), selection.default.get(name, 1.0)
         for layer, (host, _) in hosts.items():
-            if not host.weight.is_floating_point():
-                raise ModelError(f"{layer} is quantized and cannot take a merged adapter.", hint="Load the model unquantized to merge.")
+            if isinstance(host.base, FrozenLinear):
+                raise ModelError(
+                    f"{layer} is quantized and cannot take a merged adapter.", hint="Go back to full precision, merge, and quantize again."
+                )
         if selection.attached[name] is not None:
             raise ConfigError(f"Adapter {name!r} is merged already.", hint="Unmerge it first.")
         for host, adapter in hosts.values():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from workbench.adapters.autograd import low_rank_linear
 from workbench.adapters.base import ADAPTERS, Adapter
 from workbench.adapters.dropout import dropped
 from workbench.adapters.initial import INITIAL
+from workbench.parts.frozen import FrozenLinear
 
 FEW_ROWS = 32
 """Up to this many rows it is cheaper to widen the input than to narrow the two matrices."""
@@ -61,12 +62,14 @@ class Lora(Adapter):
         return out.add_(change, alpha=self.scaling * strength)
 
     def fused(self, x: Tensor, base: nn.Module, strength: float) -> Tensor | None:
-        """Only for plain frozen linears and without dropout."""
-        if not isinstance(base, nn.Linear) or base.weight.requires_grad or (self.training and self.dropout > 0):
+        """Only for linears that are not trained themselves, quantized ones among them, and without dropout."""
+        if not isinstance(base, (nn.Linear, FrozenLinear)) or (self.training and self.dropout > 0):
             return None
-        if base.bias is not None and base.bias.requires_grad:
+        weight: Any = base if isinstance(base, FrozenLinear) else base.weight
+        bias: Any = base.bias
+        if (weight is not base and weight.requires_grad) or (bias is not None and bias.requires_grad):
             return None
-        return low_rank_linear(x, base.weight, base.bias, self.A, self.B, self.scaling * strength)
+        return low_rank_linear(x, weight, bias, self.A, self.B, self.scaling * strength)
 
     @torch.no_grad()
     def delta(self, weight: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from workbench.core.errors import ConfigError
+from workbench.parts.frozen import FrozenLinear
 from workbench.parts.linear import Joined
 
 ALL_LINEAR = "all-linear"
@@ -18,7 +19,9 @@ def linears(model: nn.Module) -> dict[str, nn.Module]:
     return {
         name: module
         for name, module in model.named_modules()
-        if name.startswith("blocks.") and not name.endswith(".base") and isinstance(getattr(module, "base", module), nn.Linear)
+        if name.startswith("blocks.")
+        and not name.endswith(".base")
+        and isinstance(getattr(module, "base", module), (nn.Linear, FrozenLinear))
     }
 
 

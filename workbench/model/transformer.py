@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from workbench.caches.cache import KVCache
@@ -15,6 +14,7 @@ from workbench.core.errors import ConfigError
 from workbench.model.block import Block
 from workbench.model.config import ModelConfig
 from workbench.numerics.attention import Frame
+from workbench.parts.frozen import Frozen
 from workbench.parts.linear import Linear
 from workbench.parts.positions.base import Position
 
@@ -56,11 +56,11 @@ class Transformer(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.embedding.weight.device
+        return self.embedding.device if isinstance(self.embedding, Frozen) else self.embedding.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.embedding.weight.dtype
+        return self.embedding.dtype if isinstance(self.embedding, Frozen) else self.embedding.weight.dtype
 
     def forward(self, ids: Tensor, cache: KVCache | None = None, positions: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
         """ids int64 [B, T] -> logits [B, T, V]. See `hidden` for the other arguments."""
@@ -104,7 +104,7 @@ class Transformer(nn.Module):
 
     def _embed(self, ids: Tensor, frame: Frame) -> Tensor:
         """What enters the first block, [B, T, C]."""
-        x = F.embedding(ids, self.embedding.weight)
+        x: Tensor = self.embedding(ids)
         if self.config.scale_embeddings:  # rounded to the weights' type first, as in Gemma: √3584 = 59.87 becomes 59.75 in bfloat16
             x = x * torch.tensor(math.sqrt(self.config.d_model), dtype=x.dtype)
         if self.segment_embedding is not None:

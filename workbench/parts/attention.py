@@ -21,6 +21,8 @@ class Attention(Joined):
     `q_norm` and `k_norm` act on each head (arXiv:2302.05442), or with `norm_whole` on all heads' values at once (arXiv:2501.00656).
     """
 
+    joins = ("q_proj", "k_proj", "v_proj")
+
     def __init__(
         self,
         width: int,

@@ -115,9 +115,15 @@ class Joint:
     A token's three or two products become one, which counts when hundreds of small calls make up a token (README, *Log*).
     """
 
-    def __init__(self, *linears: Linear) -> None:
+    def __init__(self, *linears: Any) -> None:
         self.linears = linears
         self.join()
+
+    @staticmethod
+    def key(linear: Any) -> Tensor:
+        """The tensor whose place in memory tells whether a linear still lies where it was laid."""
+        weight: Tensor = linear.weight
+        return weight
 
     def join(self) -> None:
         """Lay the weights below each other, keeping their values (again, after they were moved or cast)."""
@@ -141,7 +147,7 @@ class Joint:
     def __deepcopy__(self, memo: dict[int, Any]) -> Joint:
         twin = copy(self)
         twin.linears = deepcopy(self.linears, memo)
-        if any(new.weight is not old.weight for new, old in zip(twin.linears, self.linears, strict=True)):
+        if any(self.key(new) is not self.key(old) for new, old in zip(twin.linears, self.linears, strict=True)):
             twin.join()  # linears that share their weights with the original lie where they lay
         return twin
 
@@ -154,14 +160,17 @@ class Joint:
             return None
         corrected = False
         for linear, here, start in zip(self.linears, present, self._starts, strict=True):
-            if linear.weight.data_ptr() != start:
+            if self.key(linear).data_ptr() != start:
                 return None
             if here is not linear:
                 if not isinstance(here, Corrected) or here.base is not linear:
                     return None
                 corrected = True
-        out = one_row(x, self.weight) if is_one_row(x, self.weight) else product(x, self.weight)
+        out = self._product(x)
         return self._corrected(x, out, present) if corrected else out
+
+    def _product(self, x: Tensor) -> Tensor:
+        return one_row(x, self.weight) if is_one_row(x, self.weight) else product(x, self.weight)
 
     def _learning(self, x: Tensor, present: tuple[nn.Module, ...]) -> Tensor | None:
         """The joint product where all of the weights, and nothing else in these linears, are trained; None otherwise."""
@@ -186,9 +195,10 @@ class Joint:
 
 
 class Joined(nn.Module):
-    """A module with a `joint`, kept joined when its weights are moved or cast."""
+    """A module with a `joint` of the linears named in `joins`, kept joined when its weights are moved or cast."""
 
     joint: Joint
+    joins: tuple[str, ...] = ()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Joined:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]

@@ -17,6 +17,8 @@ from workbench.parts.mlps.plain import Activation
 class GatedMLP(Joined):
     """x -> W_down(act(W_gate x) ⊙ W_up x). x [..., C] -> [..., C]; `hidden` is F (arXiv:2002.05202)."""
 
+    joins = ("gate_proj", "up_proj")
+
     def __init__(self, activation: Activation, width: int, hidden: int, bias: bool, **where: Any) -> None:
         super().__init__()
         self.activation = activation
