@@ -49,6 +49,8 @@ STANDARD: Final = (
                ("Ctrl+Return", "Ctrl+Enter"), "refresh", idle=_CHAT),
     ActionInfo("chat.copy_reply", "&Copy last reply", "Put the newest reply on the clipboard.", "Edit", 0, ("Ctrl+Shift+C",), "copy",
                idle=_CHAT),
+    ActionInfo("chat.compare", "Compare two settings (&A/B)", "Two settings answer each message side by side; again: one chat.", "Edit", 0,
+               ("Ctrl+Shift+B",), checkable=True, idle=_CHAT),
     ActionInfo("app.palette", "Command &palette…", "Find any command by typing a few of its letters.", "Edit", 1, ("Ctrl+K",), "search"),
     ActionInfo("app.settings", "&Settings…", "Appearance, chat keys, device and threads.", "Edit", 1, ("Ctrl+,",), "settings"),
     ActionInfo("view.theme.system", "Like the desk&top", "Follow the desktop's light or dark setting.", "View/Theme", checkable=True),

@@ -13,6 +13,7 @@ from workbench.core.fields import Problem, from_dict, setting, to_dict
 from workbench.data import DataConfig
 from workbench.generation import Conversation, GenerationConfig
 from workbench.model import ModelConfig
+from workbench.quantization import QuantizationConfig
 from workbench.tokenizers.config import TokenizerConfig
 from workbench.training import PretrainConfig, TrainConfig
 
@@ -104,6 +105,27 @@ class ChatRequest:
     conversation: Conversation
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SideSettings:
+    """How one side of a comparison answers: its cache, its weights (None: as the session has them), and whether the adapter in
+    force acts."""
+
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    quantization: QuantizationConfig | None = None
+    adapter: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairChatRequest:
+    """Answer the last message of both conversations, which share their questions and hold each side's own replies."""
+
+    conversation_a: Conversation
+    conversation_b: Conversation
+    generation: GenerationConfig = field(default_factory=GenerationConfig)
+    a: SideSettings = field(default_factory=SideSettings)
+    b: SideSettings = field(default_factory=SideSettings)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,6 +37,7 @@ from workbench.generation import GenerationResult, Reply, ScoreResult, generate,
 from workbench.library import Library
 from workbench.model import Accounting, ModelConfig, Transformer, account
 from workbench.model.convert import ConversionPlan, ConversionReport, plan
+from workbench.pairing import Company, PairChat, PairReply
 from workbench.pretraining import PretrainCheck, pretrain, pretrain_pair
 from workbench.pretraining import preflight as preflight_pretrain
 from workbench.requests import (
@@ -46,6 +47,7 @@ from workbench.requests import (
     ChatRequest,
     FinetuneRequest,
     ModelSummary,
+    PairChatRequest,
     PairRequest,
     PretrainRequest,
     PromptRequest,
@@ -78,6 +80,7 @@ class Session:
         self._adapter_names = (f"chat-{number}" for number in count())
         self._adapter_users = 0
         self._chat = ChatCache()
+        self._pair = PairChat()
         self._model_users = 0
         self._lock = threading.Lock()
 
@@ -120,7 +123,7 @@ class Session:
             self._template = chat_template(loaded)
             self._summary = summarize(loaded, path, model, self.compute, self._template)
             self._in_force = self._conversion = None
-            self._chat = ChatCache()
+            self._chat, self._pair = ChatCache(), PairChat()
         try:
             self.library.remember(path)
         except FileError as error:  # a convenience; the model is loaded all the same
@@ -135,7 +138,7 @@ class Session:
             if self._model_users:
                 raise _busy("unload the model")
             self._loaded = self._template = self._summary = self._in_force = self._conversion = None
-            self._chat = ChatCache()
+            self._chat, self._pair = ChatCache(), PairChat()
 
     def account(self, config: ModelConfig | None = None) -> Accounting:
         """What an architecture costs (default: the loaded model's); allocates nothing."""
@@ -189,6 +192,19 @@ class Session:
     def cache_state(self) -> CacheReport | None:
         """What the chat's cache holds, also while a reply is being written; None when there is none."""
         return self._chat.report()
+
+    def reply_pair(self, request: PairChatRequest, control: Control | None = None) -> Generator[Event, None, PairReply | None]:
+        """Answer the same message with two settings, a token of each in turn; see `pairing`. Each side has a cache of its own, kept
+        for the next message of the comparison; the chat's stays as it is. None when stopped before there was a model to answer
+        with. Raises what `reply` raises."""
+        with self._using_model() as loaded, self._pair.held() as pair, self._using_adapter() as chosen:
+            company = Company(loaded.model, require_tokenizer(loaded), self._template, None, chosen)
+            return (yield from pair.reply(request, company, control or Control()))
+
+    def end_pair(self) -> None:
+        """Forget the caches and twins of the comparison and free their memory. Raises `BusyError` while both sides write."""
+        with self._pair.held():
+            self._pair = PairChat()
 
     def complete(self, request: PromptRequest, control: Control | None = None) -> Generator[Event, None, GenerationResult]:
         """Continue a text with a cache of its own; the chat's stays as it is."""
@@ -311,7 +327,7 @@ class Session:
             before = _Before(loaded, self._summary, self._in_force, self._conversion and replace(self._conversion, before=None))
             self._loaded, report = made
             self._summary = converted_summary(self._loaded, before.summary)
-            self._in_force, self._chat = None, ChatCache()
+            self._in_force, self._chat, self._pair = None, ChatCache(), PairChat()
             self._conversion = _Conversion(report, before if room_for_undo(loaded.model) else None)
         if self._conversion.before is None:
             yield Notice(message="Memory does not allow to keep the old model for undo; load it again instead.", level="warning")
@@ -330,6 +346,7 @@ class Session:
                 raise _busy("undo the conversion")
             self._loaded, self._summary = before.loaded, before.summary
             self._in_force, self._conversion, self._chat = before.in_force, before.conversion, ChatCache()
+            self._pair = PairChat()
             return before.summary
 
     @property

@@ -12,11 +12,12 @@ from PySide6.QtGui import QAccessible
 from PySide6.QtWidgets import QAbstractButton, QComboBox, QFileDialog, QSlider
 from pytestqt.qtbot import QtBot
 
-from ui.panels.monitor import CLOCK_MS, FILE_KINDS, MonitorPanel
+from ui.panels.monitor import CLOCK_MS, FILE_KINDS, SESSION, MonitorPanel
 from ui.plots.live_plot import LivePlot
 from ui.services import Services
 from workbench.core.events import Event
 from workbench.core.metrics import METRICS, PLOTS
+from workbench.pairing import SideEvent
 
 
 class _Step(Event):
@@ -64,6 +65,22 @@ def test_values_land_on_their_metric_against_its_axis(panel: MonitorPanel) -> No
     assert cache.series.y.tolist() == [2048.0]
     assert cache.series.x[0] >= 0
     assert panel.plots["gradient"].curve("gradient_norm") is not None
+
+
+def test_the_sides_of_a_comparison_are_curves_of_their_own(panel: MonitorPanel) -> None:
+    def said(side: str, size: float) -> Event:
+        return SideEvent(side=side, event=Event(), metrics={"cache_bytes": size, "generate_tokens_per_second": size})
+
+    plots = (panel.plots["cache"], panel.plots["speed"])
+    panel._services.bus.events.emit([Event(metrics={"cache_bytes": 1.0}), said("A", 2.0), said("B", 3.0)])
+    panel._services.bus.events.emit([said("A", 4.0), Event(metrics={"cache_bytes": 5.0, "generate_tokens_per_second": 5.0})])
+    for plot, name, own in zip(plots, ("cache_bytes", "generate_tokens_per_second"), ([1.0, 5.0], [5.0]), strict=True):
+        curves = [plot.curve(name, run) for run in (SESSION, "A", "B")]
+        assert all(curve is not None for curve in curves)
+        assert [curve.series.y.tolist() for curve in curves] == [own, [2.0, 4.0], [3.0]]  # type: ignore[union-attr]
+        assert len({curve.style.colour for curve in curves}) == 3  # type: ignore[union-attr]
+        assert plot.newest_run is not None
+        assert plot.newest_run[0] == SESSION
 
 
 def test_an_unknown_metric_is_passed_over(panel: MonitorPanel) -> None:

@@ -61,10 +61,10 @@ class ContextMeter(QWidget):
         row.addWidget(self.label, 1)
         self.setToolTip("Tokens of this conversation, measured at its last reply, and how many the context holds.")
 
-    def show_use(self, used: int | None, total: int | None) -> None:
-        """`used` None: nothing measured yet; `total` None: no model."""
+    def show_use(self, used: int | None, total: int | None, goes_on: bool = False) -> None:
+        """`used` None: nothing measured yet; `total` None: no model; `goes_on`: older text makes room, so that full is no alarm."""
         share = (used or 0) / total if total else 0.0
-        self.level = "red" if share > RED else "amber" if share > AMBER else ""
+        self.level = "" if goes_on else "red" if share > RED else "amber" if share > AMBER else ""
         self.bar.setVisible(bool(total))
         if not total:
             text = ""
@@ -72,6 +72,7 @@ class ContextMeter(QWidget):
             text = f"Context {total:,} tokens"
         else:
             word = {"red": " – almost full", "amber": " – filling up"}.get(self.level, "")
+            word = " – older text makes room" if goes_on and share > RED else word
             text = f"{used:,} of {total:,} tokens ({100 * share:.0f} %){word}"
         self.bar.show_share(share, {"red": "error", "amber": "warning"}.get(self.level, "accent"))
         self.label.set_full_text(text)
@@ -95,6 +96,8 @@ class ChatHeader(QWidget):
 
     settings_toggled = Signal(bool)
     new_wanted = Signal()
+    compare_toggled = Signal(bool)
+    """Two settings side by side, or one again."""
     chats_wanted = Signal()
     """The menu of saved chats is about to open: fill `chats_menu`."""
 
@@ -111,6 +114,9 @@ class ChatHeader(QWidget):
             "Acts on the next message."
         )
         self.cache.setEnabled(False)
+        self.compare_button = QToolButton(text="A/B", checkable=True, autoRaise=True)
+        self.compare_button.setToolTip("Compare A/B: two settings answer each message side by side, a token of each in turn.")
+        self.compare_button.setAccessibleName("Compare A/B")
         self.settings_button = QToolButton(text="Settings", checkable=True, autoRaise=True, iconSize=ICON)
         self.settings_button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self.settings_button.setToolTip("System prompt and sampling of the next message")
@@ -127,9 +133,10 @@ class ChatHeader(QWidget):
         row.setSpacing(MEDIUM)
         self.meter.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         row.addWidget(self.meter, 1)
-        for widget in (self.adapter, self.cache, self.settings_button, self.chats_button, self.new_button):
+        for widget in (self.adapter, self.cache, self.compare_button, self.settings_button, self.chats_button, self.new_button):
             row.addWidget(widget)
         self.settings_button.toggled.connect(self.settings_toggled)
+        self.compare_button.toggled.connect(self.compare_toggled)
         self.new_button.clicked.connect(self.new_wanted)
         self.chats_menu.aboutToShow.connect(self.chats_wanted)
         self.cache.toggled.connect(self._on_cache)
@@ -150,6 +157,10 @@ class ChatHeader(QWidget):
         self.adapter.setAccessibleName(f"Adapter in use: {text}")
         self.adapter.setVisible(bool(adapters))
 
+    def show_comparing(self, comparing: bool) -> None:
+        """Each side of a comparison has a cache of its own."""
+        self.cache.setVisible(not comparing)
+
     @Slot(bool)
     def _on_cache(self, on: bool) -> None:
         self._services.runtime.set_use_cache(on)
@@ -167,3 +178,4 @@ class ChatHeader(QWidget):
             " padding: 1px 8px; }"
         )
         self.settings_button.setStyleSheet(f"QToolButton {{ color: {c.text}; }}")
+        self.compare_button.setStyleSheet(f"QToolButton {{ color: {c.text}; }}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from PySide6.QtCore import QUrl, Slot
 from PySide6.QtGui import QDesktopServices, QGuiApplication
@@ -19,6 +19,9 @@ from ui.panels import PANELS, PanelPlace
 from ui.services import Services
 from ui.theme import Colours
 from workbench.core.errors import WorkbenchError
+
+if TYPE_CHECKING:
+    from ui.pairing.view import PairView
 
 CHATS_SHOWN: Final = 15
 EXPORT_FILTER: Final = "Markdown (*.md);;JSON with every version (*.json)"
@@ -41,6 +44,8 @@ class ChatPanel(QWidget):
         self.drawer = ChatDrawer()
         self.view = TranscriptView(services)
         self.composer = Composer(services)
+        self.pair: PairView | None = None
+        """The comparison, once there was one."""
         self._line = QFrame(frameShape=QFrame.Shape.HLine, frameShadow=QFrame.Shadow.Plain)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -75,8 +80,9 @@ class ChatPanel(QWidget):
         view.link_wanted.connect(self.ask_about_link)
         view.example_chosen.connect(control.send)
         self.composer.send_wanted.connect(self._send)
-        self.composer.stop_wanted.connect(control.stop)
-        self.composer.edit_last_wanted.connect(view.edit_last)
+        self.composer.stop_wanted.connect(self._stop)
+        self.composer.edit_last_wanted.connect(self._edit_last)
+        self.header.compare_toggled.connect(self._compare)
         self.header.settings_toggled.connect(self.drawer.setVisible)
         self.header.new_wanted.connect(self._new)
         self.header.chats_wanted.connect(self._fill_chats)
@@ -90,24 +96,102 @@ class ChatPanel(QWidget):
         bind = self._services.actions.bind
         bind("chat.new", self._new)
         bind("chat.export", self._ask_where_to_export)
-        bind("chat.regenerate", self.controller.regenerate)
+        bind("chat.regenerate", self._regenerate)
         bind("chat.copy_reply", self._copy_reply)
+        bind("chat.compare", self.header.compare_button.setChecked)
 
     @property
     def last_reply_text(self) -> str:
         """The newest reply that is shown; empty before the first."""
         from ui.chat.transcript import last_reply
 
-        turn = last_reply(self.controller.conversation) if self.controller.chat is not None else None
+        turn = last_reply(self._conversation) if self.controller.chat is not None else None
         return turn.content if turn is not None else ""
+
+    # ---- two settings side by side -----------------------------------------------------------------------------------
+
+    @property
+    def _comparing(self) -> PairView | None:
+        """The comparison while it is on screen."""
+        return self.pair if self.pair is not None and self.view.isHidden() else None
+
+    @property
+    def _conversation(self) -> Any:
+        """What is on screen; of a comparison, side A."""
+        return self.controller.conversation if self._comparing is None else self._comparing.controller.conversations["A"]
+
+    @Slot(bool)
+    def _compare(self, on: bool) -> None:
+        """Split into two sides, or be one chat again."""
+        if on == (self._comparing is not None) or self.controller.chat is None:
+            return
+        if on:
+            pair = self._made_pair()
+            self.view.hide()
+            pair.show()
+            pair.controller.begin(self.controller.conversation)
+        else:
+            assert self.pair is not None
+            self.pair.hide()
+            self.view.show()
+            self._services.engine.end_pair()
+        self.header.show_comparing(on)
+        self._services.actions["chat.compare"].setChecked(on)
+        self._show_state()
+        self.composer.edit.setFocus()
+
+    def _made_pair(self) -> PairView:
+        if self.pair is None:
+            from ui.pairing.view import PairView  # the engine's types: any earlier would import torch
+
+            self.pair = PairView(self._services)
+            layout = self.layout()
+            assert isinstance(layout, QVBoxLayout)
+            layout.insertWidget(layout.indexOf(self.view), self.pair, 1)
+            self.pair.controller.changed.connect(self._show_state)
+            self.pair.link_wanted.connect(self.ask_about_link)
+            self.pair.example_chosen.connect(self._send)
+            self.pair.keep_wanted.connect(self._keep)
+        return self.pair
+
+    @Slot(str)
+    def _keep(self, side: str) -> None:
+        """End the comparison and go on with one side's conversation."""
+        if self.pair is not None and not self.pair.controller.generating:
+            conversation = self.pair.controller.conversations[side]
+            self.header.compare_button.setChecked(False)
+            self.controller.go_on_with(conversation)
 
     # ---- asked by people ---------------------------------------------------------------------------------------------
 
     @Slot(str)
     def _send(self, text: str) -> None:
-        if self.controller.send(text):
-            self.composer.take()
-            self.view.follow()
+        pair = self._comparing
+        if pair is None:
+            if self.controller.send(text):
+                self.composer.take()
+                self.view.follow()
+        elif not self.controller.obstacle():
+            pair.controller.generation = self.controller.generation
+            pair.controller.system = self.controller.conversation.system
+            if pair.controller.send(text):
+                self.composer.take()
+                pair.follow()
+
+    @Slot()
+    def _stop(self) -> None:
+        (self.controller if self._comparing is None else self._comparing.controller).stop()
+
+    @Slot()
+    def _regenerate(self) -> None:
+        if self._comparing is None:
+            self.controller.regenerate()
+        elif not self.controller.obstacle():
+            self._comparing.controller.regenerate()
+
+    @Slot()
+    def _edit_last(self) -> None:
+        (self.view if self._comparing is None else self._comparing.views["A"]).edit_last()
 
     @Slot()
     def _new(self) -> None:
@@ -182,6 +266,8 @@ class ChatPanel(QWidget):
     @Slot(object)
     def _on_conversation(self, conversation: Any) -> None:
         self.view.show_conversation(conversation)
+        if self._comparing is not None:
+            self._comparing.controller.begin(conversation)
         self._show_meter()
 
     @Slot()
@@ -205,32 +291,37 @@ class ChatPanel(QWidget):
         if self.controller.chat is None:
             return
         from ui.chat.transcript import tokens_used
+        from workbench.caches import STOP
 
         model = self.controller.model
         total = getattr(model, "context", None)
         cache = self._services.runtime.cache
         if total is not None and cache.use_cache and cache.capacity:
             total = min(total, cache.capacity)
-        self.header.meter.show_use(tokens_used(self.controller.conversation), total)
+        goes_on = cache.use_cache and cache.overflow != STOP
+        self.header.meter.show_use(tokens_used(self._conversation), total, goes_on)
 
     @Slot()
     def _show_state(self, _news: object = None) -> None:
         control, actions = self.controller, self._services.actions
         obstacle = control.obstacle()
         text, action = self._way_out(obstacle)
-        self.composer.set_state(obstacle, control.generating, control.stopping, text, action)
-        self.view.set_usable(not control.generating and not obstacle)
-        self.header.new_button.setEnabled(control.chat is not None and not control.generating)
-        self.header.chats_button.setEnabled(control.chat is not None and not control.generating)
-        turns = bool(control.chat is not None and control.conversation.shown)
-        busy = "A reply is being written." if control.generating else ""
+        pair = self._comparing
+        writer = control if pair is None else pair.controller
+        self.composer.set_state(obstacle, writer.generating, writer.stopping, text, action)
+        (self.view if pair is None else pair).set_usable(not writer.generating and not obstacle)
+        for button in (self.header.new_button, self.header.chats_button, self.header.compare_button):
+            button.setEnabled(control.chat is not None and not writer.generating)
+        turns = bool(control.chat is not None and self._conversation.shown)
+        busy = "A reply is being written." if writer.generating else ""
         empty = "" if turns else "There is no message yet."
         reply = "" if self.last_reply_text else "There is no reply yet."
         for id, reason in (
             ("chat.new", busy or ("" if control.chat is not None else obstacle)),
-            ("chat.export", empty),
+            ("chat.export", empty if pair is None else "Go on with one side first."),
             ("chat.regenerate", busy or obstacle or empty),
             ("chat.copy_reply", reply),
+            ("chat.compare", busy or ("" if control.chat is not None else obstacle)),
         ):
             if actions[id].isEnabled() != (not reason) or actions[id].reason != reason:
                 actions.allow(id, not reason, reason)

@@ -1,0 +1,1 @@
+"""The chat with two settings side by side."""

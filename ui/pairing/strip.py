@@ -1,0 +1,106 @@
+"""What was measured on both sides, beside each other: speed, first token, cache, and how far the tokens are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import partial
+from typing import Final
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QFont
+from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
+
+from ui.pairing.difference import Figures, ratio_text
+from ui.theme import LARGE, MEDIUM, SMALL, tabular
+from ui.widgets.button import Button
+from ui.widgets.text import Muted
+from workbench.core.format import bytes_text, duration_text
+
+HEADS: Final = ("tok/s", "First token", "Cache")
+
+
+def texts(figures: Figures) -> tuple[str, str, str]:
+    """One side's figures as they are shown."""
+    speed = "–" if figures.speed is None else f"{figures.speed:.1f}"
+    first = "–" if figures.first_ms is None else duration_text(figures.first_ms / 1000)
+    stored = "–" if figures.cache_bytes is None else bytes_text(figures.cache_bytes)
+    return speed, first, stored if figures.cached else "off"
+
+
+def ratios(a: Figures, b: Figures) -> tuple[str, str, str]:
+    """B against A."""
+    pairs = ((a.speed, b.speed), (a.first_ms, b.first_ms), (a.cache_bytes, b.cache_bytes))
+    first, second, third = (ratio_text(one, other) for one, other in pairs)
+    return first, second, third
+
+
+class PairStrip(QWidget):
+    """Three columns of figures for A, B and B / A, a sentence, and the ways on."""
+
+    keep_wanted = Signal(str)
+    """Side whose conversation a person wants to go on with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.verdict = Muted()
+        self.verdict.setAccessibleName("How far both replies are the same")
+        self.cells: dict[tuple[str, int], QLabel] = {}
+        grid = QGridLayout(self)
+        grid.setContentsMargins(LARGE, MEDIUM, LARGE, 0)
+        grid.setHorizontalSpacing(LARGE)
+        grid.setVerticalSpacing(2)
+        for column, head in enumerate(HEADS, start=1):
+            grid.addWidget(self._label(head, muted=True), 0, column)
+        for row, name in enumerate(("A", "B", "B / A"), start=1):
+            grid.addWidget(self._label(name, bold=row < 3, muted=row == 3, left=True), row, 0)
+            for column in range(1, len(HEADS) + 1):
+                cell = self.cells[name, column - 1] = self._label("")
+                grid.addWidget(cell, row, column)
+        self.keep = {side: self._way_on(side) for side in ("A", "B")}
+        ways = QHBoxLayout(spacing=SMALL)
+        for button in self.keep.values():
+            ways.addWidget(button)
+        ways.addStretch(1)
+        words = QVBoxLayout(spacing=SMALL)
+        words.addStretch(1)
+        words.addWidget(self.verdict)
+        words.addLayout(ways)
+        words.addStretch(1)
+        grid.addLayout(words, 0, len(HEADS) + 1, 4, 1)
+        grid.setColumnStretch(len(HEADS) + 1, 1)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.show_figures(Figures(), Figures())
+
+    def _way_on(self, side: str) -> Button:
+        button = Button(f"Keep {side}", f"End the comparison and go on with the conversation of side {side}.")
+        button.clicked.connect(partial(self.keep_wanted.emit, side))
+        button.hide()
+        return button
+
+    def _label(self, text: str, *, bold: bool = False, muted: bool = False, left: bool = False) -> QLabel:
+        label: QLabel = Muted(text) if muted else QLabel(text, textFormat=Qt.TextFormat.PlainText)
+        label.setWordWrap(False)
+        label.setSizePolicy(QSizePolicy.Policy.Minimum, QSizePolicy.Policy.Fixed)
+        font = tabular(QFont(label.font()))
+        font.setWeight(QFont.Weight.DemiBold if bold else QFont.Weight.Normal)
+        label.setFont(font)
+        label.setAlignment((Qt.AlignmentFlag.AlignLeft if left else Qt.AlignmentFlag.AlignRight) | Qt.AlignmentFlag.AlignVCenter)
+        label.setContentsMargins(0, 0, SMALL if left else 0, 0)
+        return label
+
+    def show_figures(self, a: Figures, b: Figures) -> None:
+        """The figures of both sides and their ratios."""
+        for name, shown in (("A", texts(a)), ("B", texts(b)), ("B / A", ratios(a, b))):
+            for column, text in enumerate(shown):
+                self.cells[name, column].setText(text)
+        told = [f"{side}: {', '.join(f'{h} {t}' for h, t in zip(HEADS, texts(f), strict=True))}" for side, f in (("A", a), ("B", b))]
+        self.setAccessibleName("Figures of both replies. " + ". ".join(told))
+
+    def say(self, text: str) -> None:
+        """How far both replies are the same."""
+        self.verdict.setText(text)
+
+    def offer(self, sides: Collection[str]) -> None:
+        """The sides that a person can go on with."""
+        for side, button in self.keep.items():
+            button.setVisible(side in sides)
