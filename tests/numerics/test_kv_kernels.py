@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from workbench.numerics import jit, kv_kernels
-from workbench.numerics.kv_kernels import TILE, scores, scores_by_torch, weighted_sum, weighted_sum_by_torch
+from workbench.numerics.kv_kernels import TILE, Packed, attend, scores, scores_by_torch, weighted_sum, weighted_sum_by_torch
 from workbench.numerics.packing import unpack
 
 BITS = [0, 1, 2, 3, 4, 5, 6, 7, 8]
@@ -100,7 +100,7 @@ def test_without_a_compiler_torch_does_it(monkeypatch: pytest.MonkeyPatch) -> No
     q = torch.randn(2, 3, 3, 64)
     compiled = stored.scores(q)
     monkeypatch.setattr(jit, "available", lambda: False)
-    monkeypatch.setattr(kv_kernels, "_kernels", None)
+    monkeypatch.setattr(kv_kernels, "products", None)
     assert apart(stored.scores(q), compiled) < 1e-5
 
 
@@ -137,3 +137,82 @@ def test_two_threads_may_use_them_at_once() -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+# ---- attention as a whole ------------------------------------------------------------------------------------------------
+
+COMPILED = pytest.mark.skipif(not jit.available(), reason="numba is not installed")
+
+
+class Side:
+    """Keys, or values: packed ones with all that a codec may add, and two runs of exact ones."""
+
+    def __init__(self, bits: int, tokens: int, near: tuple[int, int], width: int = 64, bare: bool = False) -> None:
+        g = torch.Generator().manual_seed(100 + bits)
+        stored = Stored(bits, tokens, width)
+        stored.scale = (stored.scale / 100).half() if bits == 0 else stored.scale
+        turn = torch.linalg.qr(torch.randn(width, width, generator=g))[0].contiguous()
+        shift = torch.randn(2, 3, 1, width, generator=g)
+        extras = (None, None) if bare else (turn, shift)
+        self.packed = Packed(stored.codes, stored.scale, stored.levels, *extras)
+        vectors = stored.vectors if bits else stored.codes.float() * stored.scale.float()[..., None]
+        self.near = [torch.randn(2, 3, 70, width, generator=g)[:, :, 3 : 3 + n] for n in near]
+        self.all = torch.cat((*self.near, vectors if bare else vectors @ turn + shift), 2)
+
+
+def plain(q: Tensor, keys: Side, values: Side) -> Tensor:
+    return torch.softmax(q.double() @ keys.all.double().transpose(-1, -2), -1).matmul(values.all.double()).float()
+
+
+def whole(q: Tensor, keys: Side, values: Side) -> Tensor:
+    first, last = zip(keys.near, values.near, strict=True)
+    return attend(q, keys.packed, values.packed, (first, last))
+
+
+@COMPILED
+@pytest.mark.parametrize("bits", [(0, 0), (4, 4), (3, 3), (8, 4), (0, 2), (5, 6), (7, 1)])
+@pytest.mark.parametrize("near", [(0, 0), (4, 0), (0, 17), (3, 64)])
+@pytest.mark.parametrize(("tokens", "rows", "bare"), [(1, 3, False), (TILE + 40, 1, True), (2 * TILE + 1, 5, False)])
+def test_attention_is_that_over_the_decoded_vectors(
+    bits: tuple[int, int], near: tuple[int, int], tokens: int, rows: int, bare: bool
+) -> None:
+    keys, values = Side(bits[0], tokens, near, bare=bare), Side(bits[1], tokens, near, bare=bare)
+    q = torch.randn(2, 3, rows, 64) * 0.3
+    assert apart(whole(q, keys, values), plain(q, keys, values)) < 1e-5
+
+
+@COMPILED
+@pytest.mark.parametrize("width", [16, 48, 80, 128])
+def test_attention_of_any_width_in_sixteens(width: int) -> None:
+    keys, values = Side(4, 600, (4, 20), width), Side(3, 600, (4, 20), width)
+    q = torch.randn(2, 3, 3, width) * 0.3
+    assert apart(whole(q, keys, values), plain(q, keys, values)) < 1e-5
+
+
+@COMPILED
+def test_scores_far_apart_and_what_is_no_number() -> None:
+    """A weight of one on a single vector, and rows that are not numbers spoil no others."""
+    keys, values = Side(4, 700, (4, 20)), Side(4, 700, (4, 20))
+    q = torch.randn(2, 3, 4, 64) * 100
+    wanted = plain(q, keys, values)
+    assert apart(whole(q, keys, values), wanted) < 1e-4
+    q[0, 0, 1, 5], q[1, 2, 0, 5] = float("nan"), float("inf")
+    found = whole(q, keys, values)
+    broken = torch.zeros(2, 3, 4, dtype=torch.bool)
+    broken[0, 0, 1] = broken[1, 2, 0] = True
+    assert torch.equal(found.isnan().any(-1), broken)
+    assert apart(found[~broken], wanted[~broken]) < 1e-4
+
+
+@COMPILED
+def test_the_number_of_threads_changes_no_bit_of_attention() -> None:
+    keys, values = Side(4, 3 * TILE + 5, (4, 20)), Side(0, 3 * TILE + 5, (4, 20))
+    q = torch.randn(2, 3, 3, 64)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(whole(q, keys, values))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, found[0]) for one in found[1:])

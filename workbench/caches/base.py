@@ -17,6 +17,7 @@ from torch import Tensor
 
 from workbench.core.registry import Registry
 from workbench.numerics.attention import Frame, Scoring, attend
+from workbench.numerics.kv_kernels import Packed
 
 Role = Literal["keys", "values"]
 Planes = Mapping[str, Tensor]
@@ -184,6 +185,10 @@ class Codec(ABC):
     def weighted_sum(self, p: Tensor, planes: Planes) -> Tensor:
         """Σ p · vector over the stored ones: p [B, G, R, T] float32 -> [B, G, R, D] float32."""
         return p @ self.decode(planes)
+
+    def packed(self, planes: Planes) -> Packed | None:
+        """The stored vectors in the form that attention as a whole is computed from; None: there is none, and the two above serve."""
+        return None
 
 
 KV_CODECS: Registry[Codec] = Registry("KV codec")

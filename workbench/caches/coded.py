@@ -12,6 +12,7 @@ from torch import Tensor
 
 from workbench.caches.base import Codec, LayerCache, LayerShape, Planes, SlotMap
 from workbench.caches.layout import Layout
+from workbench.numerics import kv_kernels
 from workbench.numerics.attention import Frame, Scoring, attend
 from workbench.numerics.online import OnlineAttention
 
@@ -275,7 +276,11 @@ class CodedLayerCache(LayerCache):
         a, b = min(seen_from, sinks), min(max(0, seen_from - sinks), self.coded)
         c, behind = max(0, seen_from - sinks - self.coded), self.count - sinks - self.coded
         start = b // self.layout.group * self.layout.group
-        near = [[x[:, :, a:sinks].float() for x in self._sinks], [x[:, :, c:behind].float() for x in self._tail]]
+        near = [(x[:, :, i:j].float(), y[:, :, i:j].float()) for (x, y), i, j in ((self._sinks, a, sinks), (self._tail, c, behind))]
+        if start == b < self.coded:
+            keys, values = (m.packed(_part(n, m, b, self.coded)) for m, n in ((self.keys, self._codes[0]), (self.values, self._codes[1])))
+            if keys is not None and values is not None and kv_kernels.attends(rows, keys, values):
+                return kv_kernels.attend(rows, keys, values, (near[0], near[1])).view(batch, heads, 1, width).to(q.dtype)
         parts = [rows @ keys.transpose(-1, -2) for keys, _ in near]
         if start < self.coded:
             parts.append(self.keys.scores(rows, _part(self._codes[0], self.keys, start, self.coded))[..., b - start :])

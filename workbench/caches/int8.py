@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from workbench.caches.base import KV_CODECS, Codec, Plane, Planes
+from workbench.numerics import kv_kernels
+from workbench.numerics.kv_kernels import Packed
 
 LARGEST = 65504.0
 """The largest float16: scales are stored as such."""
@@ -34,3 +36,12 @@ class Int8Codec(Codec):
 
     def decode(self, planes: Planes) -> Tensor:
         return planes["codes"].float() * planes["scale"].float()[..., None]
+
+    def scores(self, q: Tensor, planes: Planes) -> Tensor:
+        return kv_kernels.scores(q, planes["codes"], planes["scale"], None)
+
+    def weighted_sum(self, p: Tensor, planes: Planes) -> Tensor:
+        return kv_kernels.weighted_sum(p, planes["codes"], planes["scale"], None, self.shape.width)
+
+    def packed(self, planes: Planes) -> Packed:
+        return Packed(planes["codes"], planes["scale"], None)

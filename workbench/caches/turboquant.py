@@ -12,6 +12,7 @@ from workbench.caches.base import KV_CODECS, Codec, CodecShape, Plane, Planes
 from workbench.core.fields import Option, pick, setting
 from workbench.numerics import kv_kernels, turboquant
 from workbench.numerics.codebooks import BITS
+from workbench.numerics.kv_kernels import Packed
 from workbench.numerics.packing import padded
 from workbench.numerics.turboquant import Rule, Sketch
 
@@ -172,6 +173,12 @@ class TurboQuantCodec(Codec):
         if self._mean is not None:
             parts.append(p.sum(-1, keepdim=True) * self._mean.float())
         return sum(parts[1:], parts[0])
+
+    def packed(self, planes: Planes) -> Packed | None:
+        if self.sketch or self.wide != self.shape.width:
+            return None
+        shift = None if self._mean is None else self._mean.float()
+        return Packed(planes["codes"], planes["scale"], self._levels(), self._rotation(), shift)
 
 
 _SIGNS = torch.tensor([-1.0, 1.0])

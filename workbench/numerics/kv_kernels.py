@@ -12,20 +12,18 @@ levels None. scale is float16 [B, G, T]. Views of larger tensors will do: only t
 
 from __future__ import annotations
 
-from functools import cache
-from types import FunctionType
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from workbench.numerics import jit
-from workbench.numerics.kv_vectors import make_expand
+from workbench.numerics.kv_loops import TILE, attention, products
 from workbench.numerics.packing import unpack
 
-TILE = 512
-"""Vectors that one thread handles at a time, and that torch decodes at a time."""
+FEW = 256
+"""Waking the other threads for so few vectors takes longer than doing without them."""
 
 
 def scores(q: Tensor, codes: Tensor, scale: Tensor, levels: Tensor | None) -> Tensor:
@@ -33,8 +31,13 @@ def scores(q: Tensor, codes: Tensor, scale: Tensor, levels: Tensor | None) -> Te
     if not _compiled_for(q, codes, q.shape[3]):
         return scores_by_torch(q, codes, scale, levels)
     batch, heads, rows, _ = q.shape
-    out = q.new_empty(batch, heads, rows, codes.shape[2])
-    _run(0, q.contiguous(), codes, scale, levels, out.flatten(0, 1))
+    tokens = codes.shape[2]
+    out = q.new_empty(batch, heads, rows, tokens)
+    kernel = products(_bits(levels))[0]
+    run = kernel if tokens > FEW else kernel.alone
+    run(
+        batch * heads * -(-tokens // TILE), q.contiguous().flatten(0, 1), *_operands(codes, scale, levels), heads, tokens, out.flatten(0, 1)
+    )
     return out
 
 
@@ -45,7 +48,9 @@ def weighted_sum(p: Tensor, codes: Tensor, scale: Tensor, levels: Tensor | None,
     batch, heads, rows, tokens = p.shape
     # One sum for each tile, whichever thread computes it: the result does not depend on how many there are.
     parts = p.new_empty(batch, heads, -(-tokens // TILE), rows, width)
-    _run(1, p.contiguous(), codes, scale, levels, parts.flatten(0, 2))
+    kernel = products(_bits(levels))[1]
+    run = kernel if tokens > FEW else kernel.alone
+    run(parts.shape[2] * batch * heads, p.contiguous().flatten(0, 1), *_operands(codes, scale, levels), heads, tokens, parts.flatten(0, 2))
     return parts.sum(2) if parts.shape[2] > 1 else parts[:, :, 0]
 
 
@@ -71,140 +76,100 @@ def _tile(codes: Tensor, scale: Tensor, levels: Tensor | None, at: int, width: i
     return levels[unpack(codes, _bits(levels), width).int()] * scale.float()[..., None]
 
 
-def _bits(levels: Tensor) -> int:
-    return levels.numel().bit_length() - 1
+# ---- all of attention at once --------------------------------------------------------------------------------------------
 
 
-# ---- compiled ----------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Packed:
+    """Stored vectors of one layer as `attend` reads them: vector t = (scale[t] · levels[codes[t]]) @ turn + shift.
+
+    `turn` [W, W] float32 is a rotation; `shift` [B, G, 1, W] float32 is what all vectors of a head share. None: there is none.
+    """
+
+    codes: Tensor
+    scale: Tensor
+    levels: Tensor | None
+    turn: Tensor | None = None
+    shift: Tensor | None = None
+
+
+Exact = tuple[Tensor, Tensor]
+"""Keys and values as they are, each [B, G, S, W] float32, with the same strides, dense in the last axis."""
+
+
+def attends(q: Tensor, keys: Packed, values: Packed) -> bool:
+    """Whether `attend` can serve: compiled, on the CPU, and for vectors of whole sixteens."""
+    return _compiled_for(q, keys.codes, q.shape[3]) and values.scale.shape == keys.scale.shape
+
+
+def attend(q: Tensor, keys: Packed, values: Packed, near: tuple[Exact, Exact]) -> Tensor:
+    """Attention of q [B, G, R, W] float32, already scaled, over packed vectors and two runs of exact ones -> [B, G, R, W] float32.
+
+    The threads are woken once, and each computes the softmax of its own tiles: waking them for every product apart, and for the
+    rotations, took three times as long as all the arithmetic.
+    """
+    batch, heads, rows, width = q.shape
+    tokens = keys.codes.shape[2]
+    items = -(-tokens // TILE) + 1
+    sums, peaks = q.new_empty(batch * heads, items, rows, width), q.new_empty(batch * heads, items, 2, rows)
+    tiles, combine = attention(_bits(keys.levels), _bits(values.levels))
+    run = tiles if tokens > FEW else tiles.alone
+    run(
+        batch * heads * items, q.contiguous().view(-1, rows, width), heads, tuple(_exact(x) for x in near),
+        (*_operands(keys.codes, keys.scale, keys.levels), _matrix(keys.turn), _matrix(keys.shift)),
+        _operands(values.codes, values.scale, values.levels), tokens, sums.flatten(0, 1), peaks.flatten(0, 1),
+    )  # fmt: skip
+    out = q.new_empty(batch * heads, rows, width)
+    combine(sums, peaks, _matrix(values.turn), _matrix(values.shift), out)
+    return out.view(q.shape)
+
+
+def _exact(near: Exact) -> tuple[Any, Any, tuple[int, ...], int]:
+    keys, values = near
+    if keys.shape[2] == 0:
+        return _NOTHING, _NOTHING, (0, 0, 0), 0
+    if values.stride() != keys.stride():
+        keys, values = keys.contiguous(), values.contiguous()
+    return _dense(keys).numpy(), _dense(values).numpy(), keys.stride()[:3], keys.shape[2]
+
+
+def _matrix(x: Tensor | None) -> Any:
+    return _NO_MATRIX if x is None else x.contiguous().view(-1, x.shape[-1]).numpy()
+
+
+_NOTHING = torch.zeros(1).numpy()
+_NO_MATRIX = torch.zeros(0, 0).numpy()
+_NO_LEVELS = torch.zeros(16)
+
+
+# ---- for the compiled loops -------------------------------------------------------------------------------------------------
 
 
 def _compiled_for(x: Tensor, codes: Tensor, width: int) -> bool:
     return x.device.type == "cpu" and min(x.numel(), codes.numel()) > 0 and width % 16 == 0 and jit.available()
 
 
-def _run(which: int, rows: Tensor, codes: Tensor, scale: Tensor, levels: Tensor | None, out: Tensor) -> None:
-    """Share the tiles of all heads among the threads. Rows and strides go along as numbers: dense arrays compile to the fastest code."""
-    batch, heads, tokens = scale.shape
-    bits = 0 if levels is None else _bits(levels)
-    table = rows.new_zeros(16) if levels is None else levels if bits >= 4 else torch.nn.functional.pad(levels, (0, 16 - 2**bits))
+def _bits(levels: Tensor | None) -> int:
+    """0 for numbers that are their own codes."""
+    return 0 if levels is None else levels.numel().bit_length() - 1
+
+
+def _operands(codes: Tensor, scale: Tensor, levels: Tensor | None) -> tuple[Any, tuple[int, ...], Any, tuple[int, ...], Any]:
+    """(rows of codes, strides in rows, scales as their bits, their strides, sixteen levels or more): dense arrays and numbers, because
+    numba compiles these to the fastest code."""
     row = codes.shape[3]
     if any(s % row for s in codes.stride()[:3]):
         codes = codes.contiguous()
-    first, second, third = (s // row for s in codes.stride()[:3])
-    _kernels(bits)[which](
-        batch * heads * -(-tokens // TILE), rows.flatten(0, 1), _dense(codes).view(torch.uint8).view(-1, row),
-        (first, second, third), _dense(scale).view(torch.int16), scale.stride(), heads, tokens, table, out,
-    )  # fmt: skip
+    table = _NO_LEVELS if levels is None else levels
+    if table.numel() < 16:
+        table = torch.nn.functional.pad(table, (0, 16 - table.numel()))
+    rows = _dense(codes).view(torch.uint8).view(-1, row)
+    return rows.numpy(), tuple(s // row for s in codes.stride()[:3]), _dense(scale).view(torch.int16).numpy(), scale.stride(), table.numpy()
 
 
 def _dense(x: Tensor) -> Tensor:
     """The memory that a view with a dense last axis lies in, from its first element to its last, as one row."""
-    return x.as_strided((1 + sum((n - 1) * s for n, s in zip(x.shape, x.stride(), strict=True)),), (1,))
-
-
-@cache
-def _kernels(bits: int) -> tuple[jit.Kernel, jit.Kernel]:
-    """(scores, weighted sums) for codes of so many bits, 0 for int8 numbers. Compiled for each alone: a loop that asks how many there
-    are is not vectorised."""
-    namespace = {**globals(), "_expand": make_expand(bits)}
-
-    def bound(function: Any, name: str) -> Any:
-        made = FunctionType(function.__code__.replace(co_name=name, co_qualname=name), namespace, name)
-        made.__module__ = __name__
-        return made
-
-    for part in (_decode, _factors, _dots):
-        namespace[part.__name__] = jit.part(bound(part, part.__name__))
-    scores, weighted = (jit.shared_kernel(bound(f, f"{f.__name__}_{bits}")) for f in (_scores, _weighted))
-    return scores, weighted
-
-
-# What follows is compiled by numba. begin … end are tiles of all heads, counted head by head. A global of these functions is a constant.
-
-_GROUP = 16
-
-
-def _expand(codes: Any, row: Any, width: Any, chunk: Any, table: Any, out: Any, k: Any) -> Any:
-    raise NotImplementedError  # see kv_vectors.make_expand
-
-
-def _decode(codes: Any, row: Any, table: Any, width: Any, out: Any, k: Any) -> Any:
-    """One vector without its scale -> out[k]."""
-    for chunk in range(width // 16):
-        _expand(codes, row, width, chunk, table, out, k)
-
-
-def _factors(scale: Any, at: Any, step: Any, count: Any, out: Any) -> Any:
-    """float16 given by their bits (int16), finite, -> out[:count]: in a float32's place they are too small by 2^112."""
-    for i in range(count):
-        number = np.int32(scale[at + i * step])
-        out[i] = np.int32((number & 0x7FFF) << 13 | number & -0x80000000).view(np.float32) * np.float32(2.0**112)
-
-
-def _dots(q: Any, head: Any, r: Any, vectors: Any, k: Any) -> Any:
-    """Products of one vector with four rows of q from r on (the last one again where there are fewer)."""
-    last = q.shape[1] - 1
-    r1, r2, r3 = min(r + 1, last), min(r + 2, last), min(r + 3, last)
-    a = b = c = d = np.float32(0)
-    for j in range(q.shape[2]):
-        x = vectors[k, j]
-        a += q[head, r, j] * x
-        b += q[head, r1, j] * x
-        c += q[head, r2, j] * x
-        d += q[head, r3, j] * x
-    return a, b, c, d
-
-
-def _scores(
-    begin: Any, end: Any, q: Any, codes: Any, rows: Any, scale: Any, strides: Any, heads: Any, tokens: Any, table: Any, out: Any
-) -> Any:
-    """q [heads of all batches, R, W], codes [rows, bytes], scale [...] flat -> out [heads of all batches, R, T]."""
-    tiles, queries = (tokens + TILE - 1) // TILE, q.shape[1]
-    vectors, factors = np.empty((_GROUP, q.shape[2]), np.float32), np.empty(_GROUP, np.float32)
-    for item in range(begin, end):
-        head, first = item // tiles, item % tiles * TILE
-        row, at = head // heads * rows[0] + head % heads * rows[1], head // heads * strides[0] + head % heads * strides[1]
-        for start in range(first, min(first + TILE, tokens), _GROUP):
-            count = min(_GROUP, tokens - start)
-            _factors(scale, at + start * strides[2], strides[2], count, factors)
-            for i in range(count):
-                _decode(codes, row + (start + i) * rows[2], table, q.shape[2], vectors, i)
-            for r in range(0, queries, 4):
-                for i in range(count):
-                    a, b, c, d = _dots(q, head, r, vectors, i)
-                    out[head, r, start + i] = a * factors[i]
-                    if r + 1 < queries:
-                        out[head, r + 1, start + i] = b * factors[i]
-                    if r + 2 < queries:
-                        out[head, r + 2, start + i] = c * factors[i]
-                    if r + 3 < queries:
-                        out[head, r + 3, start + i] = d * factors[i]
-
-
-def _weighted(
-    begin: Any, end: Any, p: Any, codes: Any, rows: Any, scale: Any, strides: Any, heads: Any, tokens: Any, table: Any, out: Any
-) -> Any:
-    """p [heads of all batches, R, T], codes and scale as above -> out [tiles of all heads, R, W]."""
-    tiles, queries = (tokens + TILE - 1) // TILE, p.shape[1]
-    vectors, factors = np.empty((_GROUP, out.shape[2]), np.float32), np.empty(_GROUP, np.float32)
-    for item in range(begin, end):
-        head, first = item // tiles, item % tiles * TILE
-        row, at = head // heads * rows[0] + head % heads * rows[1], head // heads * strides[0] + head % heads * strides[1]
-        out[item] = 0
-        for start in range(first, min(first + TILE, tokens), _GROUP):
-            count = min(_GROUP, tokens - start)
-            _factors(scale, at + start * strides[2], strides[2], count, factors)
-            for i in range(count):
-                _decode(codes, row + (start + i) * rows[2], table, out.shape[2], vectors, i)
-            for i in range(count, _GROUP):
-                factors[i] = 0
-                vectors[i] = 0
-            for r in range(queries):
-                for i in range(0, count, 4):
-                    last = tokens - 1
-                    a = p[head, r, start + i] * factors[i]
-                    b = p[head, r, min(start + i + 1, last)] * factors[i + 1]
-                    c = p[head, r, min(start + i + 2, last)] * factors[i + 2]
-                    d = p[head, r, min(start + i + 3, last)] * factors[i + 3]
-                    for j in range(out.shape[2]):
-                        out[item, r, j] += a * vectors[i, j] + b * vectors[i + 1, j] + c * vectors[i + 2, j] + d * vectors[i + 3, j]
+    last = 0
+    for n, step in zip(x.shape, x.stride(), strict=True):
+        last += (n - 1) * step
+    return x.as_strided((last + 1,), (1,))

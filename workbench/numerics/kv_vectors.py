@@ -1,4 +1,4 @@
-"""Steps of the loops in `kv_kernels` that are written in vectors of sixteen numbers, for compilers that do not find them in a loop.
+"""Steps of the loops in `kv_loops` that are written in vectors of sixteen numbers, for compilers that do not find them in a loop.
 
 Each function here makes a numba intrinsic, and imports numba to do so. LLVM turns the vectors into what the processor has: one
 instruction where its registers hold sixteen numbers (AVX-512), several elsewhere. Arrays are dense; positions in them are counted in
@@ -7,9 +7,18 @@ elements from their first one.
 
 from __future__ import annotations
 
+import zlib
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from workbench.numerics.packing import fields
+
+
+@cache
+def edition() -> str:
+    """Changes with this file."""
+    return f"{zlib.crc32(Path(__file__).read_bytes()):08x}"
 
 
 def make_expand(bits: int) -> Any:
@@ -99,3 +108,111 @@ def _one_by_one(builder: Any, table: Any, index: Any) -> Any:
     for i in map(word, range(16)):
         taken = builder.insert_element(taken, builder.load(builder.gep(table, [builder.extract_element(index, i)])), i)
     return taken
+
+
+class _Arrays:
+    """Loads, stores and sums in vectors of sixteen float32 of the array arguments of an intrinsic."""
+
+    def __init__(self, context: Any, builder: Any, signature: Any, values: Any) -> None:
+        from llvmlite import ir
+
+        self.ir, self.builder = ir, builder
+        self.kind = ir.VectorType(ir.FloatType(), 16)
+        self.zero = ir.Constant(self.kind, [0.0] * 16)
+        self.data = [
+            context.make_array(kind)(context, builder, value).data if hasattr(kind, "ndim") else None
+            for kind, value in zip(signature.args, values, strict=True)
+        ]
+
+    def address(self, which: int, at: Any) -> Any:
+        return self.builder.bitcast(self.builder.gep(self.data[which], [at]), self.kind.as_pointer())
+
+    def load(self, which: int, at: Any) -> Any:
+        return self.builder.load(self.address(which, at), align=4)
+
+    def one(self, which: int, at: Any) -> Any:
+        return self.builder.load(self.builder.gep(self.data[which], [at]))
+
+    def everywhere(self, number: Any) -> Any:
+        word = self.ir.IntType(32)
+        first = self.builder.insert_element(self.ir.Constant(self.kind, self.ir.Undefined), number, word(0))
+        return self.mixed(first, first, [0] * 16)
+
+    def mixed(self, a: Any, b: Any, lanes: list[int]) -> Any:
+        return self.builder.shuffle_vector(a, b, self.ir.Constant(self.ir.VectorType(self.ir.IntType(32), len(lanes)), lanes))
+
+    def plus(self, a: Any, b: Any) -> Any:
+        return self.builder.fadd(a, b, flags=("fast",))
+
+    def times(self, a: Any, b: Any) -> Any:
+        return self.builder.fmul(a, b, flags=("fast",))
+
+    def sums(self, found: list[Any]) -> list[Any]:
+        """The sums of up to four vectors' elements, all in one tree."""
+        a, b, c, d = (*found, *[self.zero] * (4 - len(found)))
+        halves = [self.plus(self.mixed(x, y, _LOWER), self.mixed(x, y, _UPPER)) for x, y in ((a, b), (c, d))]
+        quarters = self.plus(self.mixed(halves[0], halves[1], _EVEN), self.mixed(halves[0], halves[1], _ODD))
+        pairs = self.plus(quarters, self.mixed(quarters, quarters, [i ^ 2 for i in range(16)]))
+        whole = self.plus(pairs, self.mixed(pairs, pairs, [i ^ 1 for i in range(16)]))
+        return [self.builder.extract_element(whole, self.ir.IntType(32)(4 * i)) for i in range(len(found))]
+
+
+_LOWER, _UPPER = [*range(8), *range(16, 24)], [*range(8, 16), *range(24, 32)]
+_EVEN = [i for at in (0, 8, 16, 24) for i in range(at, at + 4)]
+_ODD = [i + 4 for i in _EVEN]
+
+
+def make_dots(count: int) -> Any:
+    """`dots(rows, at, vectors, of, width, factor, out, to, step)`: out[to + i · step] = factor · Σ rows[at + i · width + j] ·
+    vectors[of + j] over j < width, for i < count ≤ 4. Each vector is read once for all rows."""
+    from numba.core import cgutils, types
+    from numba.extending import intrinsic
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def dots(typing: Any, rows: Any, at: Any, vectors: Any, of: Any, width: Any, factor: Any, out: Any, to: Any, step: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            a = _Arrays(context, builder, signature, values)
+            at, of, width, factor, to, step = (values[i] for i in (1, 3, 4, 5, 7, 8))
+            totals = [cgutils.alloca_once_value(builder, a.zero) for _ in range(count)]
+            with cgutils.for_range_slice(builder, width.type(0), width, width.type(16)) as (j, _):
+                x = a.load(2, builder.add(of, j))
+                for i, total in enumerate(totals):
+                    row = builder.add(builder.add(at, j), builder.mul(width, width.type(i)))
+                    builder.store(a.plus(builder.load(total), a.times(x, a.load(0, row))), total)
+            for i, found in enumerate(a.sums([builder.load(total) for total in totals])):
+                place = builder.gep(a.data[6], [builder.add(to, builder.mul(step, width.type(i)))])
+                builder.store(a.times(found, factor), place)
+            return context.get_dummy_value()
+
+        size = types.intp
+        return types.void(rows, size, vectors, size, size, types.float32, out, size, size), generate
+
+    return dots
+
+
+def make_add(chunks: int) -> Any:
+    """`add(p, at, factors, count, vectors, of, width, out, to)`: out[to + j] += Σ p[at + i] · factors[i] · vectors[of + i · width + j]
+    over i < count, for j < 16 · chunks. The sums stay in registers."""
+    from numba.core import cgutils, types
+    from numba.extending import intrinsic
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def add(typing: Any, p: Any, at: Any, factors: Any, count: Any, vectors: Any, of: Any, width: Any, out: Any, to: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            a = _Arrays(context, builder, signature, values)
+            at, count, of, width, to = (values[i] for i in (1, 3, 5, 6, 8))
+            starts = [width.type(16 * c) for c in range(chunks)]
+            totals = [cgutils.alloca_once_value(builder, a.load(7, builder.add(to, start))) for start in starts]
+            with cgutils.for_range(builder, count) as loop:
+                weight = a.everywhere(a.times(a.one(0, builder.add(at, loop.index)), a.one(2, loop.index)))
+                row = builder.add(of, builder.mul(loop.index, width))
+                for start, total in zip(starts, totals, strict=True):
+                    builder.store(a.plus(builder.load(total), a.times(weight, a.load(4, builder.add(row, start)))), total)
+            for start, total in zip(starts, totals, strict=True):
+                builder.store(builder.load(total), a.address(7, builder.add(to, start)), align=4)
+            return context.get_dummy_value()
+
+        size = types.intp
+        return types.void(p, size, factors, size, vectors, size, size, out, size), generate
+
+    return add

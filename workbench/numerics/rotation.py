@@ -17,7 +17,7 @@ def haar(width: int, seed: int = 0) -> Tensor:
     """
     q, r = torch.linalg.qr(gaussian(width, seed).double())
     rotation: Tensor = q * r.diagonal().sign()
-    return rotation.float()
+    return rotation.float().contiguous()
 
 
 @cache
