@@ -84,6 +84,9 @@ def test_each_side_writes_what_it_would_write_alone_a_token_in_turn(session: Ses
     assert turns == ["A", "B"] * 12
     assert (found.a.cached, found.b.cached) == (True, False)
     assert found.a.result.cache_bytes > found.b.result.cache_bytes == 0
+    assert set(found.cache_tokens) == {"A"}
+    sizes = session.loaded.config
+    assert found.a.result.cache_bytes == found.cache_tokens["A"] * 2 * sizes.n_layers * sizes.n_kv_heads * 16 * 4
 
 
 def test_a_cache_off_is_the_proof_that_the_cache_changes_nothing(session: Session) -> None:

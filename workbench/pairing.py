@@ -67,11 +67,18 @@ class PairReply:
     first_difference: int | None
     logprob_difference: float | None
     failures: Mapping[str, Exception] = field(default_factory=dict)
+    cache_tokens: Mapping[str, int] = field(default_factory=dict)
+    """Tokens that each side's cache holds, as its bytes were measured; none for a side without a cache."""
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready, as the last line of a comparison."""
-        more = {"compared": self.compared, "first_difference": self.first_difference, "logprob_difference": self.logprob_difference}
+        more: dict[str, Any] = {
+            "compared": self.compared,
+            "first_difference": self.first_difference,
+            "logprob_difference": self.logprob_difference,
+        }
         replies = {name: None if reply is None else reply.to_json() for name, reply in (("a", self.a), ("b", self.b))}
+        more["cache_tokens"] = dict(self.cache_tokens)
         return {"event": "done", **replies, **more, "failures": {side: str(error) for side, error in self.failures.items()}}
 
 
@@ -127,7 +134,9 @@ class PairChat:
             for (name, chosen), conversation in zip(settings.items(), conversations, strict=True):
                 steps = self._steps(name, chosen, conversation, generation, company, control)
                 running[name] = open_ones.enter_context(closing(steps))
-            return (yield from _in_turn(running))
+            found = yield from _in_turn(running)
+        held = {name: side.chat.cache.length for name, side in self._sides.items() if side.chat.cache is not None}
+        return None if found is None else replace(found, cache_tokens=held)
 
     def _steps(
         self,

@@ -21,7 +21,7 @@ from ui.chat.marking import ENDS, MARK
 from ui.chat.message import MessageWidget
 from ui.pairing.difference import Figures, place, ratio_text, sameness
 from ui.pairing.settings import OFF, OTHER, first_settings
-from ui.pairing.strip import texts
+from ui.pairing.strip import ratios, texts
 from ui.pairing.view import PairView
 from ui.panels.chat import ChatPanel
 from ui.services import Services
@@ -123,12 +123,13 @@ def test_the_first_token_that_differs_is_marked_on_both_sides(panel: ChatPanel, 
     last = pair.controller.last
     first = last.first_difference
     assert first is not None
-    assert pair.strip.verdict.text() == f"{MARK} First different token: no. {first + 1}; {first} before it are identical"
+    assert pair.strip.verdict.text() == f"{MARK} First different token: no. {first + 1}, after {first} identical"
     for side, reply in (("A", last.a), ("B", last.b)):
         assert drawn(pair.views[side].messages[-1]).count(MARK) == 1
         assert MARK not in reply.text
         assert MARK not in pair.controller.conversations[side].shown[-1].content, "the text itself has no mark"
-    assert pair.strip.cells["B / A", 2].text() == "×1.00"
+    assert pair.strip.cells["B / A", 3].text() == "×1.00"
+    assert pair.strip.cells["A", 3].text() == "512 B"  # 2 layers x 2 heads x 16 numbers x 4 bytes, keys and values
 
 
 def test_both_stream_together(panel: ChatPanel, pair: PairView, qtbot: QtBot) -> None:
@@ -358,12 +359,15 @@ def test_the_place_of_a_token_in_its_text() -> None:
 
 
 def test_figures_in_words() -> None:
-    assert texts(Figures(12.34, 1500.0, 2_000_000)) == ("12.3", "1.5 s", "2.0 MB")
-    assert texts(Figures()) == ("–", "–", "–")
-    assert texts(Figures(cached=False))[2] == "off"
+    assert texts(Figures(12.34, 1500.0, 2_000_000, cache_tokens=1000)) == ("12.3", "1.5 s", "2.0 MB", "2.0 kB")
+    assert texts(Figures()) == ("–", "–", "–", "–")
+    assert texts(Figures(cached=False))[2:] == ("off", "")
+    long, short = Figures(cache_bytes=8000, cache_tokens=100), Figures(cache_bytes=1000, cache_tokens=50)
+    assert ratios(long, short) == ("", "", "", "×0.25")
     assert (ratio_text(2.0, 5.0), ratio_text(None, 5.0), ratio_text(1, 25)) == ("×2.50", "", "×25")
     assert sameness(0, None, None) == ""
     assert sameness(1, None, None, running=True) == "Identical so far: 1 token"
     assert sameness(1200, None, 3.1e-5) == "Identical: 1,200 tokens; their log-probabilities differ by 3.1e−5 at most"
     assert sameness(12, None, 0.0).endswith("differ by 0 at most")
-    assert sameness(30, 4, 0.2) == f"{MARK} First different token: no. 5; 4 before it are identical"
+    assert sameness(30, 4, 0.2) == f"{MARK} First different token: no. 5, after 4 identical"
+    assert sameness(30, 0, None) == f"{MARK} Different from the first token on"

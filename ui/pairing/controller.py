@@ -238,6 +238,8 @@ class PairController(QObject):
         self.last = replace(reply, failures={})  # an exception keeps its frames, and with them tensors, alive
         for side, one in (("A", reply.a), ("B", reply.b)):
             figures = self._figures(side, reply.first_difference)
+            if side in reply.cache_tokens:
+                figures["cache_tokens"] = reply.cache_tokens[side]
             if one is not None:
                 from ui.chat.transcript import noted
 

@@ -25,13 +25,19 @@ class Figures:
     first_ms: float | None = None
     cache_bytes: int | None = None
     cached: bool = True
+    cache_tokens: int | None = None
+
+    @property
+    def token_bytes(self) -> float | None:
+        """Bytes of the cache for each token that it holds."""
+        return self.cache_bytes / self.cache_tokens if self.cache_bytes is not None and self.cache_tokens else None
 
     @staticmethod
     def of(figures: Any) -> Figures:
         """From the figures of a reply."""
         cached = bool(figures.get("cached", True))
         stored = figures.get("cache_bytes") if cached else None
-        return Figures(figures.get("tokens_per_second"), figures.get("first_token_ms"), stored, cached)
+        return Figures(figures.get("tokens_per_second"), figures.get("first_token_ms"), stored, cached, figures.get("cache_tokens"))
 
 
 def ratio_text(a: float | None, b: float | None) -> str:
@@ -50,7 +56,8 @@ def tokens_text(count: int) -> str:
 def sameness(tokens: int, first: int | None, logprob: float | None, *, running: bool = False, broken: bool = False) -> str:
     """How far both replies are the same, in one sentence. `broken`: one was broken off before its end."""
     if first is not None:
-        return f"{MARK} First different token: no. {first + 1:,}; {first:,} before it are identical"
+        after = f"First different token: no. {first + 1:,}, after {first:,} identical"
+        return f"{MARK} {after if first else 'Different from the first token on'}"
     if not tokens:
         return ""
     count = tokens_text(tokens)

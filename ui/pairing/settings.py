@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from PySide6.QtCore import Qt, Signal, Slot
-from PySide6.QtWidgets import QFrame, QGridLayout, QLabel, QScrollArea, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QLabel, QScrollArea, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 from ui import icons
 from ui.chat.bits import ICON
@@ -98,16 +98,17 @@ class SideChooser(QWidget):
         line = QGridLayout()
         line.setContentsMargins(MEDIUM, SMALL, SMALL, SMALL)
         line.setHorizontalSpacing(SMALL)
-        line.setVerticalSpacing(0)
-        line.addWidget(self.letter, 1, 0)
+        line.setVerticalSpacing(2)
+        named = QHBoxLayout(spacing=SMALL)
+        named.addWidget(self.letter)
+        named.addWidget(MutedLabel("Cache"), 1)
+        line.addLayout(named, 0, 0)
         self._adapter_caption = MutedLabel("Adapter")
-        for column, (caption, widget) in enumerate(
-            ((MutedLabel("Cache"), self.cache), (MutedLabel("Weights"), self.weights), (self._adapter_caption, self.adapter)), start=1
-        ):
-            line.addWidget(caption, 0, column)
+        line.addWidget(MutedLabel("Weights"), 0, 1)
+        line.addWidget(self._adapter_caption, 0, 2)
+        for column, widget in enumerate((self.cache, self.weights, self.adapter, self.more)):
             line.addWidget(widget, 1, column)
-        line.addWidget(self.more, 1, 4)
-        for column in (1, 2):
+        for column in (0, 1):
             line.setColumnStretch(column, 1)
             line.setColumnMinimumWidth(column, 1)
         for combo in (self.cache, self.weights):
@@ -212,5 +213,5 @@ class SideChooser(QWidget):
         c = self._services.theme.colours
         self.letter.setStyleSheet(
             f"#sideLetter {{ background: {c.raised}; color: {c.text}; border: 1px solid {c.border}; border-radius: 4px;"
-            f" font-weight: 600; padding: 1px {MEDIUM}px; }}"
+            f" font-weight: 600; padding: 0 {MEDIUM}px; }}"
         )
