@@ -20,6 +20,7 @@ from workbench.core.events import Event, Phase, Progress
 from workbench.core.format import bytes_text
 from workbench.model import ModelConfig, Transformer, account
 from workbench.model.convert import ConversionPlan, ConversionReport, convert_steps, plan
+from workbench.quantization import is_quantized
 from workbench.requests import ModelSummary
 from workbench.tokenizers import Tokenizer
 
@@ -120,6 +121,9 @@ def room_for_undo(model: Transformer) -> bool:
 def _made(
     loaded: Loaded, new: ModelConfig, control: Control, extra: int = 0
 ) -> Generator[Event, None, tuple[Transformer, ConversionReport] | None]:
+    if is_quantized(loaded.model):
+        hint = "Go back to full precision, convert, and quantize again."
+        raise ModelError("A model whose weights are quantized cannot be converted.", hint=hint)
     needed, free = memory_needed(loaded.model, new), free_memory(loaded.model.device)
     if needed > free:
         raise ModelError(

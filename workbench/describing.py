@@ -8,6 +8,8 @@ from workbench.checkpoints import Loaded
 from workbench.core.errors import FileError, WorkbenchError
 from workbench.devices import Compute
 from workbench.library import model_label
+from workbench.model import account
+from workbench.quantization import report
 from workbench.requests import ModelSummary
 from workbench.tokenizers import ChatTemplate, Tokenizer
 from workbench.tokenizers import chat_template as usable_template
@@ -29,13 +31,14 @@ def summarize(loaded: Loaded, path: Path, asked: str | Path, compute: Compute, t
         format=loaded.source.format,
         family=loaded.source.family,
         config=loaded.config,
-        parameters=sum(p.numel() for p in model.parameters()),
+        parameters=account(loaded.config).parameters,
         parameter_bytes=sum(p.nbytes for p in model.parameters()),
         dtype=str(model.dtype).removeprefix("torch."),
         prefill_dtype=None if compute.prefill_dtype is None else str(compute.prefill_dtype).removeprefix("torch."),
         device=str(model.device),
         chat=template is not None,
         notices=loaded.notices,
+        quantization=report(model).scheme,
     )
 
 

@@ -14,11 +14,13 @@ from workbench import adapters
 from workbench.adapters.peft import load_adapter
 from workbench.checkpoints import FORMATS, Loaded, SaveReport, save_events
 from workbench.checkpoints.formats import Content, Writing, writer_of
+from workbench.checkpoints.save import is_own, writable
 from workbench.core.control import Control
 from workbench.core.errors import ModelError
 from workbench.core.events import Event, Notice, Phase
 from workbench.core.fields import Option, Problem, field_problems, pick
-from workbench.model import Transformer
+from workbench.model import Transformer, build_model
+from workbench.quantization import is_quantized
 
 TYPES = (
     Option("f32", "Single precision (F32)", "Four bytes a number: nothing is lost."),
@@ -72,7 +74,10 @@ class Merged:
 
 def plan_export(loaded: Loaded, config: ExportConfig) -> ExportPlan:
     """What `export` would write; a few milliseconds, nothing is touched. Raises `ModelError` naming what the format cannot hold."""
-    content = Content(_bare(loaded.model), loaded.tokenizer, loaded.chat_template, config.type)
+    model = _bare(loaded.model)
+    if not is_own(config.format, config.type) and is_quantized(model):  # what is written is as large as the architecture says
+        model = build_model(loaded.config, device="meta", dtype=model.dtype, init=False)
+    content = Content(model, loaded.tokenizer, loaded.chat_template, config.type)
     writing = _writing(loaded, content, config.format)
     return ExportPlan(config.format, writing.family, writing.type, writing.nbytes, FORMATS[config.format].make().suffix, writing.notices)
 
@@ -92,7 +97,9 @@ def export(
     The model itself is left as it is, whatever adapters a chat or a run has attached to it. None when `control` stopped it.
     Raises `FileError` or `ModelError` when the adapter does not fit, the place is taken, or the format cannot hold the model.
     """
-    model = _bare(loaded.model)
+    model = writable(_bare(loaded.model), format, type)
+    if is_quantized(loaded.model) and not is_quantized(model):
+        yield Notice(message="The quantized weights are written as the numbers that their codes stand for.")
     if adapter is not None:
         yield Phase(word="Loading")
         model = copy.deepcopy(model)

@@ -24,6 +24,7 @@ from workbench.core.format import bytes_text
 from workbench.core.store import atomic_folder
 from workbench.data import DataConfig, DataReport, Prepared, load_data
 from workbench.model import Transformer
+from workbench.quantization import is_quantized
 from workbench.requests import FinetuneRequest, ModelSummary
 from workbench.runs import DONE, STOPPED, Run, fresh_folder, require_checkpoint, writing
 from workbench.tokenizers import Tokenizer, chat_template
@@ -141,6 +142,8 @@ def _run_all(
     loaded: Loaded, request: FinetuneRequest, prepared: Prepared, run: Run, control: Control
 ) -> Generator[Event, None, TrainResult]:
     """Train every weight of a copy; the result is a checkpoint of our own in the run's folder."""
+    if is_quantized(loaded.model):
+        raise ModelError("Quantized weights cannot be trained.", hint="Train an adapter over them, or go back to full precision first.")
     needed, free = _COPIES * sum(p.nbytes for p in loaded.model.parameters()), free_memory(loaded.model.device)
     if needed > free:
         raise ModelError(

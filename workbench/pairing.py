@@ -14,20 +14,17 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-import torch
-
 from workbench.adapters.selection import selection_of
-from workbench.appraisal import free_memory
 from workbench.chatting import ChatCache, with_adapters
 from workbench.core.control import Control
-from workbench.core.errors import BusyError, ModelError, WorkbenchError
-from workbench.core.events import Event, Phase, Progress
+from workbench.core.errors import BusyError, WorkbenchError
+from workbench.core.events import Event
 from workbench.core.fields import require_usable
-from workbench.core.format import bytes_text
 from workbench.generation import Conversation, GenerationConfig, Reply, TokenEvent, reply
 from workbench.generation.config import MAX_SEED
 from workbench.model import Transformer
-from workbench.quantization import QuantizationConfig, plan, quantize_steps, twin
+from workbench.quantization import QuantizationConfig
+from workbench.quantizing import quantized_twin
 from workbench.requests import PairChatRequest, SideSettings
 from workbench.tokenizers import ChatTemplate, Tokenizer
 
@@ -183,7 +180,7 @@ class PairChat:
             model = company.model
         else:
             if config not in self._twins:
-                made = yield from _quantized_twin(company.model, config, control)
+                made = yield from quantized_twin(company.model, config, control)
                 if made is None:
                     return None
                 self._twins[config] = made
@@ -192,27 +189,6 @@ class PairChat:
         if kept.model is not model:  # what its cache holds was computed by another model
             kept.chat, kept.model = ChatCache(), model
         return model
-
-
-def _quantized_twin(model: Transformer, config: QuantizationConfig, control: Control) -> Generator[Event, None, Transformer | None]:
-    rows = [row for row in plan(model, config).rows if row.chosen]
-    needed, free = sum(row.bytes_after for row in rows), free_memory(model.device)
-    if needed > free:
-        raise ModelError(
-            f"A second copy of the weights, as {config.scheme.entry.label}, needs {bytes_text(needed)}; {bytes_text(free)} are free.",
-            hint="Close other programs, or compare caches with the same weights.",
-        )
-    yield Phase(word="Loading")
-    with torch.inference_mode(False):
-        new = twin(model)
-    steps, done, total = quantize_steps(new, config), 0, sum(row.bytes_before for row in rows)
-    while not control.stopping:
-        yield Progress(message=f"Quantizing to {config.scheme.entry.label}", done=done, total=total, unit="B")
-        try:
-            done += next(steps)
-        except StopIteration:
-            return new
-    return None
 
 
 def _seeded(generation: GenerationConfig) -> GenerationConfig:

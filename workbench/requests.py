@@ -35,7 +35,8 @@ class ComputeConfig:
 @dataclass(frozen=True, kw_only=True)
 class ModelSummary:
     """The loaded model, in words and numbers. `parameter_bytes` are measured on its tensors; `converted`: its architecture was
-    changed after loading, so that `path` holds what it came from and not the model itself."""
+    changed after loading, so that `path` holds what it came from and not the model itself; `quantization`: the scheme that its
+    weights are kept in, "" for full precision."""
 
     name: str
     path: Path
@@ -50,6 +51,7 @@ class ModelSummary:
     chat: bool
     notices: tuple[str, ...] = ()
     converted: bool = False
+    quantization: str = ""
 
     @property
     def context(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,12 +34,17 @@ from workbench.devices import Compute, choose_compute, default_threads
 from workbench.exporting import ExportConfig, ExportPlan, Merged, export, plan_export
 from workbench.finetuning import finetune, prepare_data
 from workbench.generation import GenerationResult, Reply, ScoreResult, generate, reply, score
+from workbench.in_force import Before, Conversion, InForce, Quantization, busy, stamp_of
 from workbench.library import Library
 from workbench.model import Accounting, ModelConfig, Transformer, account
 from workbench.model.convert import ConversionPlan, ConversionReport, plan
 from workbench.pairing import Company, PairChat, PairReply
 from workbench.pretraining import PretrainCheck, pretrain, pretrain_pair
 from workbench.pretraining import preflight as preflight_pretrain
+from workbench.quantization import QuantizationConfig, QuantizationPlan, QuantizationReport, is_quantized
+from workbench.quantization import plan as plan_quantization
+from workbench.quantization import report as quantization_report
+from workbench.quantizing import full_precision, quantized_summary, quantized_twin
 from workbench.requests import (
     AdapterState,
     CacheChange,
@@ -75,8 +80,9 @@ class Session:
         self._loaded: Loaded | None = None
         self._template: ChatTemplate | None = None
         self._summary: ModelSummary | None = None
-        self._in_force: _InForce | None = None
-        self._conversion: _Conversion | None = None
+        self._in_force: InForce | None = None
+        self._conversion: Conversion | None = None
+        self._quantization: Quantization | None = None
         self._adapter_names = (f"chat-{number}" for number in count())
         self._adapter_users = 0
         self._chat = ChatCache()
@@ -118,11 +124,11 @@ class Session:
             return None
         with self._lock:
             if self._model_users:
-                raise _busy("load another model")
+                raise busy("load another model")
             self._loaded = loaded
             self._template = chat_template(loaded)
             self._summary = summarize(loaded, path, model, self.compute, self._template)
-            self._in_force = self._conversion = None
+            self._in_force = self._conversion = self._quantization = None
             self._chat, self._pair = ChatCache(), PairChat()
         try:
             self.library.remember(path)
@@ -136,8 +142,8 @@ class Session:
         """Forget the model and free its memory. Raises `BusyError` while it is in use."""
         with self._lock:
             if self._model_users:
-                raise _busy("unload the model")
-            self._loaded = self._template = self._summary = self._in_force = self._conversion = None
+                raise busy("unload the model")
+            self._loaded = self._template = self._summary = self._in_force = self._conversion = self._quantization = None
             self._chat, self._pair = ChatCache(), PairChat()
 
     def account(self, config: ModelConfig | None = None) -> Accounting:
@@ -159,7 +165,7 @@ class Session:
     def _require_idle(self, what: str) -> None:
         with self._lock:
             if self._model_users:
-                raise _busy(what)
+                raise busy(what)
 
     # ---- chat --------------------------------------------------------------------------------------------------------
 
@@ -198,7 +204,7 @@ class Session:
         for the next message of the comparison; the chat's stays as it is. None when stopped before there was a model to answer
         with. Raises what `reply` raises."""
         with self._using_model() as loaded, self._pair.held() as pair, self._using_adapter() as chosen:
-            company = Company(loaded.model, require_tokenizer(loaded), self._template, None, chosen)
+            company = Company(loaded.model, require_tokenizer(loaded), self._template, self.quantization_config, chosen)
             return (yield from pair.reply(request, company, control or Control()))
 
     def end_pair(self) -> None:
@@ -323,12 +329,14 @@ class Session:
             return None
         with self._lock:
             if self._model_users or self._loaded is not loaded or self._summary is None:
-                raise _busy("convert the model")
-            before = _Before(loaded, self._summary, self._in_force, self._conversion and replace(self._conversion, before=None))
+                raise busy("convert the model")
+            undone = self._conversion and replace(self._conversion, before=None)
+            before = Before(loaded, self._summary, self._in_force, undone, self._quantization)
             self._loaded, report = made
             self._summary = converted_summary(self._loaded, before.summary)
-            self._in_force, self._chat, self._pair = None, ChatCache(), PairChat()
-            self._conversion = _Conversion(report, before if room_for_undo(loaded.model) else None)
+            self._in_force = self._quantization = None
+            self._chat, self._pair = ChatCache(), PairChat()
+            self._conversion = Conversion(report, before if room_for_undo(loaded.model) else None)
         if self._conversion.before is None:
             yield Notice(message="Memory does not allow to keep the old model for undo; load it again instead.", level="warning")
         if before.in_force is not None:
@@ -343,10 +351,10 @@ class Session:
             if before is None:
                 raise WorkbenchError("There is no conversion to undo.", hint="Load the model again to have it as it was.")
             if self._model_users:
-                raise _busy("undo the conversion")
+                raise busy("undo the conversion")
             self._loaded, self._summary = before.loaded, before.summary
-            self._in_force, self._conversion, self._chat = before.in_force, before.conversion, ChatCache()
-            self._pair = PairChat()
+            self._in_force, self._conversion, self._quantization = before.in_force, before.conversion, before.quantization
+            self._chat, self._pair = ChatCache(), PairChat()
             return before.summary
 
     @property
@@ -357,6 +365,52 @@ class Session:
     @property
     def can_undo_conversion(self) -> bool:
         return self._conversion is not None and self._conversion.before is not None
+
+    # ---- quantizing --------------------------------------------------------------------------------------------------
+
+    def plan_quantization(self, config: QuantizationConfig) -> QuantizationPlan:
+        """Which modules `config` would quantize, why not the others, and the bytes before and after; nothing is allocated."""
+        return plan_quantization(self.loaded.model, config)
+
+    def quantize(
+        self, config: QuantizationConfig | None, control: Control | None = None
+    ) -> Generator[Event, None, QuantizationReport | None]:
+        """Keep the chosen weights in few bits, or all in full precision again (None), always from the weights as they were loaded; the
+        conversation's cache is emptied, the adapter stays. None when `control` stopped it, and everything is as it was. Raises
+        `ConfigError`, `ModelError`, `FileError`, `BusyError` while the model is in use; nothing has changed then either."""
+        self._require_idle("quantize the model")
+        loaded, force, control = self.loaded, self._in_force, control or Control()
+        assert self._summary is not None
+        kept = None if self._quantization is None else self._quantization.original
+        plain = yield from full_precision(loaded, self._summary, kept, self.compute, control)
+        if plain is None:
+            return None
+        if force is not None and force.name not in adapters.adapter_names(plain.model):
+            load_adapter(plain.model, force.state.path, force.name, strength=0.0)
+        model = plain.model if config is None else (yield from quantized_twin(plain.model, config, control))
+        if model is None:
+            return None
+        with self._lock:
+            if self._model_users or self._loaded is not loaded or self._in_force is not force:
+                raise busy("quantize the model")
+            self._loaded = replace(plain, model=model)
+            self._summary = quantized_summary(self._loaded, self._summary)
+            self._quantization = None if config is None else Quantization(config, plain if self._summary.converted else None)
+            self._chat, self._pair = ChatCache(), PairChat()
+        if self._quantization is not None and self._quantization.original is not None:
+            yield Notice(message="No file holds this model in full precision, so those weights stay in memory too; export it to free them.")
+        return quantization_report(model)
+
+    @property
+    def quantization(self) -> QuantizationReport | None:
+        """What each module's weights are kept as; None in full precision."""
+        model = None if self._loaded is None else self._loaded.model
+        return None if model is None or not is_quantized(model) else quantization_report(model)
+
+    @property
+    def quantization_config(self) -> QuantizationConfig | None:
+        """How the model was quantized after loading; None when it was not."""
+        return None if self._quantization is None else self._quantization.config
 
     # ---- studies -----------------------------------------------------------------------------------------------------
 
@@ -387,16 +441,16 @@ class Session:
             if path is None:
                 self._put_in_force(loaded.model, None)
                 return None
-            stamp = _stamp(path)
+            stamp = stamp_of(path)
             state = AdapterState(adapter_label(path), path, float(strength))
             if old is not None and (old.state.path, old.stamp) == (path, stamp):
                 with self._lock:
-                    self._in_force = _InForce(old.name, state, stamp)
+                    self._in_force = InForce(old.name, state, stamp)
                 return state
             name = next(self._adapter_names)
             # Raises before anything is taken off; at strength 0 it acts where a reply selects it, and nowhere else.
             load_adapter(loaded.model, path, name, strength=0.0)
-            self._put_in_force(loaded.model, _InForce(name, state, stamp))
+            self._put_in_force(loaded.model, InForce(name, state, stamp))
             return state
 
     def set_strength(self, strength: float) -> None:
@@ -405,48 +459,8 @@ class Session:
             if self._in_force is not None:
                 self._in_force = replace(self._in_force, state=replace(self._in_force.state, strength=float(strength)))
 
-    def _put_in_force(self, model: Transformer, new: _InForce | None) -> None:
+    def _put_in_force(self, model: Transformer, new: InForce | None) -> None:
         with self._lock:
             old, self._in_force = self._in_force, new
         if old is not None:
             adapters.detach(model, old.name)
-
-
-@dataclass(frozen=True)
-class _InForce:
-    """An adapter that is attached for the chat: the name it is attached under (never used twice), and what its files looked
-    like when they were read."""
-
-    name: str
-    state: AdapterState
-    stamp: tuple[tuple[str, int, int], ...]
-
-
-@dataclass(frozen=True)
-class _Before:
-    """What was in force before a conversion."""
-
-    loaded: Loaded
-    summary: ModelSummary
-    in_force: _InForce | None
-    conversion: _Conversion | None
-
-
-@dataclass(frozen=True)
-class _Conversion:
-    """The conversion in force; `before` is None when there was no memory to keep it."""
-
-    report: ConversionReport
-    before: _Before | None
-
-
-def _stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
-    """Names, sizes and times of a folder's files; empty when it cannot be listed, which the loader then explains."""
-    try:
-        return tuple(sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in folder.iterdir() if f.is_file()))
-    except OSError:
-        return ()
-
-
-def _busy(what: str) -> BusyError:
-    return BusyError(f"Cannot {what}: a chat or a training run is using the current one.", hint="Stop it, or wait until it is done.")

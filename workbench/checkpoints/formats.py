@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from workbench.checkpoints.quantized import Form
 from workbench.checkpoints.table import Table
 from workbench.checkpoints.tensors import TensorFile
 from workbench.core.errors import FileError, ModelError
@@ -61,7 +62,7 @@ class Opened:
     """A checkpoint whose headers were read and whose weights were not.
 
     `fields` are those of `ModelConfig` without `tie_embeddings`; `tied` is what the configuration says about that, None
-    when it leaves that to whether there is an output head.
+    when it leaves that to whether there is an output head. `form` says which weights are kept in few bits, None: none.
     """
 
     source: Source
@@ -73,6 +74,7 @@ class Opened:
     read_tokenizer: Callable[[], Tokenizer | None] = lambda: None
     chat_template: str | None = None
     notices: list[str] = field(default_factory=list)
+    form: Form | None = None
 
 
 PLAIN_TYPES: Mapping[str, torch.dtype] = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}

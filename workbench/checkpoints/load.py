@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 
 from workbench.checkpoints.fill import fill, same_values
 from workbench.checkpoints.formats import FORMATS, Header, Loaded, Opened, find_format, foreign
+from workbench.checkpoints.quantized import Form
 from workbench.checkpoints.table import EMBEDDING, HEAD, Matched, check, in_force, match
 from workbench.core.control import Control
 from workbench.core.errors import ConfigError, ModelError, OutOfMemoryError, WorkbenchError
@@ -80,12 +81,29 @@ def _fitted(opened: Opened) -> tuple[Matched, ModelConfig]:
     """Names, architecture and shapes, proven to belong together; nothing of the claimed size was allocated."""
     matched = match(opened.table, opened.file.infos, opened.prefix)
     config = _config(opened, matched)
-    check(in_force(opened.table, config), matched, opened.file.infos, expected_shapes(config), opened.source.path.name)
+    expected = _expected(config, opened.form)
+    shapes = {name: tuple(p.shape) for name, p in expected.items()}
+    check(in_force(opened.table, config), matched, opened.file.infos, shapes, opened.source.path.name)
+    if opened.form is not None:
+        _check_types(matched, opened, expected)
     return matched, config
+
+
+def _check_types(matched: Matched, opened: Opened, expected: Mapping[str, torch.Tensor]) -> None:
+    """Codes are whole numbers of one type, and are not made from others."""
+    for move in matched.moves:
+        wanted, found = expected[move.to[0]].dtype, opened.file.infos[move.source].dtype
+        if found != wanted and not (found.is_floating_point and wanted.is_floating_point):
+            raise ModelError(
+                f"{opened.source.path.name}: {move.source} is stored as {found}, its scheme keeps {wanted}.".replace("torch.", ""),
+                hint="The file is damaged; restore it.",
+            )
 
 
 def _own_dtype(opened: Opened, matched: Matched) -> torch.dtype:
     """The dtype of the file's embedding, once decoded."""
+    if opened.form is not None:
+        return opened.form.dtype
     move = matched.move_to(EMBEDDING)
     return opened.file.infos[move.source].dtype if move else torch.float32
 
@@ -101,7 +119,7 @@ def _assemble(
         opened.notices += [*tokenizer.notes, *_vocabulary_notice(tokenizer, config)]
     for message in opened.notices:
         yield Notice(message=message)
-    model = _build(config, device, dtype or _own_dtype(opened, matched), where)
+    model = _build(config, opened.form, device, dtype or _own_dtype(opened, matched), where)
     total = sum(opened.file.infos[m.source].nbytes for m in matched.moves)
     message, done = f"Loading {opened.source.name}", 0
     yield Progress(message=message, done=0, total=total, unit="B")
@@ -135,11 +153,11 @@ def _config(opened: Opened, matched: Matched) -> ModelConfig:
     where = opened.source.path.name
     head, embedding = matched.move_to(HEAD), matched.move_to(EMBEDDING)
     tied = opened.tied
-    if head is None:
+    if head is None and opened.form is None:
         if tied is False:
             opened.notices.append("The file has no output head, so the token embedding is used for it (tied).")
         tied = True
-    elif tied and embedding is not None:
+    elif tied and embedding is not None and head is not None:
         if same_values(opened.file, embedding.source, head.source):
             matched.moves.remove(head)
             matched.dropped.append(head.source)
@@ -161,9 +179,19 @@ def _config(opened: Opened, matched: Matched) -> ModelConfig:
     return config
 
 
-def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Every parameter of that architecture and its shape, a tied head left out; nothing is allocated."""
-    return {name: tuple(p.shape) for name, p in build_model(config, device="meta", init=False).named_parameters()}
+def expected_shapes(config: ModelConfig, form: Form | None = None) -> dict[str, tuple[int, ...]]:
+    """Every parameter of that architecture in that form and its shape, a tied head left out; nothing is allocated."""
+    return {name: tuple(p.shape) for name, p in _expected(config, form).items()}
+
+
+def _expected(config: ModelConfig, form: Form | None) -> dict[str, torch.Tensor]:
+    return parameters_of(_formed(build_model(config, device="meta", init=False), form))
+
+
+def _formed(model: Transformer, form: Form | None) -> Transformer:
+    if form is not None:
+        form.install(model)
+    return model
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -172,11 +200,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return said or isinstance(error, (MemoryError, OutOfMemoryError))
 
 
-def _build(config: ModelConfig, device: torch.device | str, dtype: torch.dtype, where: str) -> Transformer:
+def _build(config: ModelConfig, form: Form | None, device: torch.device | str, dtype: torch.dtype, where: str) -> Transformer:
     if not dtype.is_floating_point:
         raise ModelError(f"{where} cannot be loaded as {dtype}.".replace("torch.", ""), hint="Use float32, bfloat16 or float16.")
     try:
-        return build_model(config, device=device, dtype=dtype, init=False)
+        return _formed(build_model(config, device=device, dtype=dtype, init=False), form)
     except (MemoryError, RuntimeError) as error:  # torch reports both allocators' failures as RuntimeError
         if not is_out_of_memory(error):
             raise

@@ -12,6 +12,7 @@ import torch
 
 from workbench.checkpoints.formats import Content, Format, Writing, writer_of
 from workbench.checkpoints.load import expected_shapes, is_out_of_memory, load_checkpoint, parameters_of
+from workbench.checkpoints.quantized import form_of, in_full
 from workbench.core.control import Control
 from workbench.core.errors import FileError, ModelError, WorkbenchError
 from workbench.core.events import Event, Notice, Progress
@@ -21,6 +22,7 @@ from workbench.core.store import move_in, staged
 from workbench.model import Transformer
 from workbench.tokenizers import Tokenizer
 
+OWN = "workbench"
 _PROBE_TOKENS = 32
 _PROBE_NUMBERS = 1 << 22
 """Numbers of a parameter that are compared at once."""
@@ -109,6 +111,7 @@ def save_events(
     kind = writer_of(format, type)
     _check_place(place, kind, overwrite)
     _check_plain(model)
+    model = writable(model, format, type)
     writing = kind.prepare(Content(model, tokenizer, chat_template, type), family)
     _check_room(place, writing.nbytes)
     for message in writing.notices:
@@ -131,6 +134,16 @@ def save_events(
     if not report.proven:
         yield Notice(message=report.notices[-1], level="warning")
     return report
+
+
+def writable(model: Transformer, format: str, type: str | None) -> Transformer:
+    """`model` as that format can hold it: only our own keeps weights in few bits as they lie, others get the numbers they stand for."""
+    return model if is_own(format, type) else in_full(model)
+
+
+def is_own(format: str, type: str | None) -> bool:
+    """Whether weights are written as they lie in memory."""
+    return format == OWN and type is None
 
 
 def _checked(model: Transformer, tokenizer: Tokenizer | None, new: Path, place: Path, format: str, writing: Writing) -> SaveReport:
@@ -236,7 +249,7 @@ def _check_room(path: Path, nbytes: int) -> None:
 def _check_plain(model: Transformer) -> None:
     """Only what the configuration describes can be saved: adapters and replaced layers would be lost."""
     found = {name: tuple(p.shape) for name, p in parameters_of(model).items()}
-    expected = expected_shapes(model.config)
+    expected = expected_shapes(model.config, form_of(model))
     if found != expected:
         extra = sorted(set(found) ^ set(expected)) or sorted(n for n in found if found[n] != expected[n])
         raise ModelError(

@@ -21,7 +21,9 @@ from workbench.core.errors import ConfigError
 from workbench.data import Batch
 from workbench.devices import cpu_has_fast_bfloat16
 from workbench.model import Transformer
+from workbench.parts.frozen import Frozen
 from workbench.parts.linear import Joint
+from workbench.quantization.norms import FrozenNorm
 from workbench.training.objectives import Task
 
 
@@ -111,9 +113,14 @@ def _twin(model: Transformer, dtype: torch.dtype, shared: set[int]) -> tuple[Tra
             if id(parameter) in shared:
                 memo[id(parameter)] = parameter
                 continue
-            narrow = parameter.detach().to(dtype) if parameter.is_floating_point() else parameter.detach()
+            plain = parameter.is_floating_point() and not isinstance(module, (Frozen, FrozenNorm))  # what codes are scaled by stays
+            narrow = parameter.detach().to(dtype) if plain else parameter.detach()
             extra += 0 if narrow.data_ptr() == parameter.data_ptr() else narrow.nbytes
             memo[id(parameter)] = nn.Parameter(narrow, requires_grad=False)
         for buffer in module.buffers(recurse=False):
             memo[id(buffer)] = buffer
-    return copy.deepcopy(model, memo), extra
+    twin: Transformer = copy.deepcopy(model, memo)
+    for module in twin.modules():
+        if isinstance(module, (Frozen, FrozenNorm)):
+            module.dtype = dtype
+    return twin, extra
