@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.commands.base import Console, table, verb
 from workbench.commands.cache_flags import NONE, cache_config, cache_flags, named_cache
 from workbench.commands.common import compute_flags, open_model
+from workbench.commands.quantize_flags import quantize_flags
 from workbench.core.errors import ConfigError, WorkbenchError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="MODEL", default="starter", help="Default: starter.")
     parser.add_argument("--repeats", metavar="N", type=int, default=5, help="Timed repeats; medians are shown. Default: 5.")
     cache_flags(parser, what="With decode and cache: measure this one too, or alone")
+    quantize_flags(parser)
     compute_flags(parser)
 
 

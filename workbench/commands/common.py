@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.commands.base import Console
+from workbench.commands.quantize_flags import quantization_config
 from workbench.core.errors import ConfigError, FileError, WorkbenchError
 from workbench.core.fields import describe, with_text
 from workbench.core.flags import add_flags, from_flags
@@ -47,10 +48,14 @@ def open_session(args: argparse.Namespace) -> Session:
 
 
 def open_model(args: argparse.Namespace, console: Console) -> Session:
-    """A session with `args.model` loaded and `args.adapter`, if any, in force; of a run folder, its base model and its adapter."""
+    """A session with `args.model` loaded, quantized as `args` say, and `args.adapter`, if any, in force; of a run folder, its base model
+    and its adapter."""
+    quantization = quantization_config(args)
     session, base = open_session(args), base_model(args.model)
     if console.follow(session.load(base, console.control)) is None:
         raise WorkbenchError("Loading was stopped.")
+    if quantization is not None and console.follow(session.quantize(quantization, console.control)) is None:
+        raise WorkbenchError("Quantizing was stopped.")
     if getattr(args, "adapter", None):
         path, strength = split_strength(args.adapter)
         session.use_adapter(path, strength)

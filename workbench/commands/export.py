@@ -7,6 +7,7 @@ from pathlib import Path
 
 from workbench.commands.base import Console, verb
 from workbench.commands.common import adapter_flag, compute_flags, model_argument, open_model
+from workbench.commands.quantize_flags import quantize_flags
 from workbench.core.errors import WorkbenchError
 from workbench.core.fields import require_usable
 from workbench.core.flags import add_flags, from_flags
@@ -21,6 +22,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="PATH", type=Path, required=True, help="Folder, or .gguf file, to write.")
     parser.add_argument("--overwrite", action="store_true", help="Replace a checkpoint that is there already.")
     adapter_flag(parser)
+    quantize_flags(parser)
     compute_flags(parser)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from workbench.commands.base import STOPPED, Console, verb
 from workbench.commands.common import base_model, compute_flags, model_argument, open_model
+from workbench.commands.quantize_flags import quantize_flags
 from workbench.core.errors import ConfigError
 from workbench.core.events import Event
 from workbench.core.flags import add_flags, from_flags
@@ -26,6 +27,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, LoraConfig)
     add_flags(parser, TrainConfig, skip=("dtype",))
     add_flags(parser, DataConfig, skip=("sources",))
+    quantize_flags(parser)
     compute_flags(parser)
 
 

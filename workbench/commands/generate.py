@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from workbench.commands.base import STOPPED, Console, verb
 from workbench.commands.cache_flags import cache_config, cache_flags
 from workbench.commands.common import adapter_flag, compute_flags, model_argument, open_model
+from workbench.commands.quantize_flags import quantize_flags
 from workbench.core.events import Event
 from workbench.core.flags import add_flags, from_flags
 from workbench.core.format import bytes_text
@@ -26,6 +27,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", metavar="TEXT", default="", help="System prompt, with --chat.")
     cache_flags(parser, "exact")
     adapter_flag(parser)
+    quantize_flags(parser)
     compute_flags(parser)
     add_flags(parser, GenerationConfig)
 

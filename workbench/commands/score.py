@@ -9,6 +9,7 @@ from pathlib import Path
 from workbench.commands.base import STOPPED, Console, verb
 from workbench.commands.cache_flags import NONE, cache_config, cache_flags
 from workbench.commands.common import adapter_flag, compute_flags, model_argument, open_model
+from workbench.commands.quantize_flags import quantize_flags
 
 LEAST_CAPACITY = 16
 """Tokens of the smallest cache; a narrower window leaves some of them unused."""
@@ -21,6 +22,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stride", metavar="TOKENS", type=int, help="Tokens between windows (default: the window).")
     cache_flags(parser, NONE, what="Decode through a cache instead of one pass per window")
     adapter_flag(parser)
+    quantize_flags(parser)
     compute_flags(parser)
 
 
