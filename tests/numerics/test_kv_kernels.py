@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from workbench.numerics import jit, kv_kernels
-from workbench.numerics.kv_kernels import TILE, Packed, attend, scores, scores_by_torch, weighted_sum, weighted_sum_by_torch
+from workbench.numerics.kv_kernels import TILE, Attention, Packed, scores, scores_by_torch, weighted_sum, weighted_sum_by_torch
 from workbench.numerics.packing import unpack
 
 BITS = [0, 1, 2, 3, 4, 5, 6, 7, 8]
@@ -156,8 +156,11 @@ class Side:
         extras = (None, None) if bare else (turn, shift)
         self.packed = Packed(stored.codes, stored.scale, stored.levels, *extras)
         vectors = stored.vectors if bits else stored.codes.float() * stored.scale.float()[..., None]
-        self.near = [torch.randn(2, 3, 70, width, generator=g)[:, :, 3 : 3 + n] for n in near]
-        self.all = torch.cat((*self.near, vectors if bare else vectors @ turn + shift), 2)
+        self.near = [torch.randn(2, 3, 70, width, generator=g) for _ in near]
+        self.spans = ((3, 3 + near[0]), (5, 5 + near[1]))
+        seen = [x[:, :, a:b] for x, (a, b) in zip(self.near, self.spans, strict=True)]
+        self.far = vectors if bare else vectors @ turn + shift
+        self.all = torch.cat((*seen, self.far), 2)
 
 
 def plain(q: Tensor, keys: Side, values: Side) -> Tensor:
@@ -166,7 +169,9 @@ def plain(q: Tensor, keys: Side, values: Side) -> Tensor:
 
 def whole(q: Tensor, keys: Side, values: Side) -> Tensor:
     first, last = zip(keys.near, values.near, strict=True)
-    return attend(q, keys.packed, values.packed, (first, last))
+    attention = Attention.of(keys.packed, values.packed, (first, last))  # type: ignore[arg-type]
+    assert attention is not None
+    return attention(q * 4, 0.25, (0, keys.far.shape[2]), keys.spans)
 
 
 @COMPILED
@@ -187,6 +192,17 @@ def test_attention_of_any_width_in_sixteens(width: int) -> None:
     keys, values = Side(4, 600, (4, 20), width), Side(3, 600, (4, 20), width)
     q = torch.randn(2, 3, 3, width) * 0.3
     assert apart(whole(q, keys, values), plain(q, keys, values)) < 1e-5
+
+
+@COMPILED
+def test_a_part_of_all_of_them_in_any_type() -> None:
+    """A sliding window sees a part; a model's own type may be narrower."""
+    keys, values = Side(4, 900, (4, 20)), Side(4, 900, (4, 20))
+    q = torch.randn(2, 3, 3, 64) * 0.3
+    halves = tuple((k.bfloat16(), v.bfloat16()) for k, v in zip(keys.near, values.near, strict=True))
+    found = Attention(keys.packed, values.packed, halves)(q, 1.0, (333, 899), ((60, 64), (0, 0)))  # type: ignore[arg-type]
+    k, v = (torch.cat((x.near[0][:, :, 60:64].bfloat16().float(), x.far[:, :, 333:899]), 2) for x in (keys, values))
+    assert apart(found, torch.softmax(q @ k.transpose(-1, -2), -1) @ v) < 1e-5
 
 
 @COMPILED

@@ -13,7 +13,19 @@ from torch import Tensor
 from workbench.numerics.codebooks import distortion
 from workbench.numerics.packing import pack, unpack
 from workbench.numerics.rotation import gaussian, haar
-from workbench.numerics.turboquant import LARGEST, Rule, Sketch, decode, decode_signs, encode, encode_signs, rotation, sketch, sketch_factor
+from workbench.numerics.turboquant import (
+    LARGEST,
+    Rule,
+    Sketch,
+    decode,
+    decode_signs,
+    encode,
+    encode_by_torch,
+    encode_signs,
+    rotation,
+    sketch,
+    sketch_factor,
+)
 
 RULES = get_args(Rule)
 
@@ -196,3 +208,15 @@ def test_signs_take_one_bit() -> None:
     assert signs.shape == (3, 8)
     assert scale.shape == (3,)
     assert torch.equal(pack(unpack(signs, 1, 64), 1), signs)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("width", [64, 20])
+def test_compiled_or_not_the_bytes_are_the_same(bits: int, rule: Rule, width: int) -> None:
+    x = torch.randn(700, width, generator=torch.Generator().manual_seed(bits)) * torch.logspace(-6, 6, 700)[:, None]
+    x[3], x[4, 1], x[5, 2], x[6, 3] = 0.0, float("nan"), float("inf"), -float("inf")
+    found, wanted = encode(x, bits, rule), encode_by_torch(x, bits, rule, rotation(width))
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+    grid = encode(x.view(7, 100, width).transpose(0, 1), bits, rule)
+    assert all(torch.equal(a.transpose(0, 1).flatten(0, 1), b) for a, b in zip(grid, wanted, strict=True))

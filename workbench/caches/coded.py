@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +13,8 @@ from torch import Tensor
 
 from workbench.caches.base import Codec, LayerCache, LayerShape, Planes, SlotMap
 from workbench.caches.layout import Layout
-from workbench.numerics import kv_kernels
 from workbench.numerics.attention import Frame, Scoring, attend
+from workbench.numerics.kv_kernels import Attention, Span
 from workbench.numerics.online import OnlineAttention
 
 TILE = 512
@@ -42,6 +43,8 @@ class CodedLayerCache(LayerCache):
         self._tail = self._exact(self.layout.room)
         self._codes = [self._planes(codec) for codec in (keys, values)]
         self._errors = torch.empty((2, shape.capacity), dtype=torch.float16, device=shape.device) if track else None
+        self._attention: Attention | None = None
+        self._prepared = False
 
     def _exact(self, tokens: int) -> list[Tensor]:
         """Room for keys and for values of so many tokens as they come."""
@@ -122,7 +125,7 @@ class CodedLayerCache(LayerCache):
             for codec, x in zip((self.keys, self.values), pair, strict=True):
                 if codec.wants:
                     codec.calibrate(x[:, :, : codec.wants].float())
-            self._calibrated = True
+            self._calibrated, self._prepared = True, False
         tokens = pair[0].shape[2]
         for side, (codec, held, x) in enumerate(zip((self.keys, self.values), self._codes, pair, strict=True)):
             made = codec.encode(x.float())
@@ -194,6 +197,7 @@ class CodedLayerCache(LayerCache):
         sinks, tail, codes, errors = self._sinks, self._tail, self._codes, self._errors
         self._sinks, self._tail = self._exact(self._first), self._exact(self.layout.room)
         self._codes = [self._planes(codec) for codec in (self.keys, self.values)]
+        self._prepared = False
         near = min(self.layout.sinks, self.count)
         behind = max(0, self.count - self.layout.sinks - self.coded)
         for new, old, used in [*zip(self._sinks, sinks, (near, near), strict=True), *zip(self._tail, tail, (behind, behind), strict=True)]:
@@ -269,28 +273,45 @@ class CodedLayerCache(LayerCache):
 
     def _single(self, q: Tensor, scoring: Scoring) -> Tensor:
         """q [B, H, 1, D] sees all slots, or the last `scoring.window`; the query heads of a group are query rows."""
-        batch, heads, _, width = q.shape
-        rows = q.reshape(batch, self.shape.heads, -1, width).float() * scoring.scale
+        rows = q.reshape(q.shape[0], self.shape.heads, -1, q.shape[3]).float()
         sinks = min(self.layout.sinks, self.count)
         seen_from = 0 if scoring.window is None else max(0, self.count - scoring.window)
-        a, b = min(seen_from, sinks), min(max(0, seen_from - sinks), self.coded)
-        c, behind = max(0, seen_from - sinks - self.coded), self.count - sinks - self.coded
-        start = b // self.layout.group * self.layout.group
-        near = [(x[:, :, i:j].float(), y[:, :, i:j].float()) for (x, y), i, j in ((self._sinks, a, sinks), (self._tail, c, behind))]
-        if start == b < self.coded:
-            keys, values = (m.packed(_part(n, m, b, self.coded)) for m, n in ((self.keys, self._codes[0]), (self.values, self._codes[1])))
-            if keys is not None and values is not None and kv_kernels.attends(rows, keys, values):
-                return kv_kernels.attend(rows, keys, values, (near[0], near[1])).view(batch, heads, 1, width).to(q.dtype)
-        parts = [rows @ keys.transpose(-1, -2) for keys, _ in near]
-        if start < self.coded:
-            parts.append(self.keys.scores(rows, _part(self._codes[0], self.keys, start, self.coded))[..., b - start :])
+        behind = self.count - sinks - self.coded
+        near = ((min(seen_from, sinks), sinks), (max(0, seen_from - sinks - self.coded), behind))
+        seen = (min(max(0, seen_from - sinks), self.coded), self.coded)
+        attention = self._whole() if seen[0] < seen[1] and not rows.requires_grad else None
+        if attention is not None:
+            return attention(rows, scoring.scale, seen, near).view(q.shape).to(q.dtype)
+        return self._step_by_step(rows * scoring.scale, seen, near).reshape(q.shape).to(q.dtype)
+
+    def _whole(self) -> Attention | None:
+        """Attention as one call, where both codecs and this machine offer it; made anew after the tensors were."""
+        if not self._prepared:
+            packed = [codec.packed(codes) for codec, codes in zip((self.keys, self.values), self._codes, strict=True)]
+            near = ((self._sinks[0], self._sinks[1]), (self._tail[0], self._tail[1]))
+            self._attention = Attention.of(packed[0], packed[1], near)
+            self._prepared = True
+        return self._attention
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies have tensors of their own."""
+        return {**self.__dict__, "_attention": None, "_prepared": False}
+
+    def _step_by_step(self, rows: Tensor, seen: Span, near: tuple[Span, Span]) -> Tensor:
+        """Scores, softmax and sums one after the other: rows [B, G, R, D] -> the same."""
+        exact = [(k[:, :, i:j].float(), v[:, :, i:j].float()) for (k, v), (i, j) in zip((self._sinks, self._tail), near, strict=True)]
+        start = seen[0] // self.layout.group * self.layout.group
+        skipped = seen[0] - start
+        parts = [rows @ keys.transpose(-1, -2) for keys, _ in exact]
+        if seen[0] < seen[1]:
+            parts.append(self.keys.scores(rows, _part(self._codes[0], self.keys, start, seen[1]))[..., skipped:])
         p = torch.softmax(torch.cat(parts, -1), -1)
         shares = torch.split(p, [part.shape[-1] for part in parts], -1)
-        out: Tensor = shares[0] @ near[0][1] + shares[1] @ near[1][1]
-        if start < self.coded:
-            weights = torch.nn.functional.pad(shares[2], (b - start, 0)) if b > start else shares[2]
-            out = out + self.values.weighted_sum(weights, _part(self._codes[1], self.values, start, self.coded))
-        return out.reshape(batch, heads, 1, width).to(q.dtype)
+        out: Tensor = shares[0] @ exact[0][1] + shares[1] @ exact[1][1]
+        if seen[0] < seen[1]:
+            weights = torch.nn.functional.pad(shares[2], (skipped, 0)) if skipped else shares[2]
+            out = out + self.values.weighted_sum(weights, _part(self._codes[1], self.values, start, seen[1]))
+        return out
 
 
 def _part(codes: Planes, codec: Codec, start: int, stop: int) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -81,7 +82,7 @@ def _tile(codes: Tensor, scale: Tensor, levels: Tensor | None, at: int, width: i
 
 @dataclass(frozen=True)
 class Packed:
-    """Stored vectors of one layer as `attend` reads them: vector t = (scale[t] · levels[codes[t]]) @ turn + shift.
+    """Stored vectors of one layer as `Attention` reads them: vector t = (scale[t] · levels[codes[t]]) @ turn + shift.
 
     `turn` [W, W] float32 is a rotation; `shift` [B, G, 1, W] float32 is what all vectors of a head share. None: there is none.
     """
@@ -94,43 +95,65 @@ class Packed:
 
 
 Exact = tuple[Tensor, Tensor]
-"""Keys and values as they are, each [B, G, S, W] float32, with the same strides, dense in the last axis."""
+Span = tuple[int, int]
+"""From a token up to, and without, another."""
 
 
-def attends(q: Tensor, keys: Packed, values: Packed) -> bool:
-    """Whether `attend` can serve: compiled, on the CPU, and for vectors of whole sixteens."""
-    return _compiled_for(q, keys.codes, q.shape[3]) and values.scale.shape == keys.scale.shape
+class Attention:
+    """Attention over packed vectors and two runs of exact ones, prepared once for tensors that stay where they are and change.
 
-
-def attend(q: Tensor, keys: Packed, values: Packed, near: tuple[Exact, Exact]) -> Tensor:
-    """Attention of q [B, G, R, W] float32, already scaled, over packed vectors and two runs of exact ones -> [B, G, R, W] float32.
-
-    The threads are woken once, and each computes the softmax of its own tiles: waking them for every product apart, and for the
-    rotations, took three times as long as all the arithmetic.
+    `near`: keys and values of each run, [B, G, S, W], alike in type and strides and dense in the last axis. The threads are woken once
+    for a token, and each computes the softmax of its own tiles: waking them for every product apart, and for the rotations, took three
+    times as long as all the arithmetic.
     """
-    batch, heads, rows, width = q.shape
-    tokens = keys.codes.shape[2]
-    items = -(-tokens // TILE) + 1
-    sums, peaks = q.new_empty(batch * heads, items, rows, width), q.new_empty(batch * heads, items, 2, rows)
-    tiles, combine = attention(_bits(keys.levels), _bits(values.levels))
-    run = tiles if tokens > FEW else tiles.alone
-    run(
-        batch * heads * items, q.contiguous().view(-1, rows, width), heads, tuple(_exact(x) for x in near),
-        (*_operands(keys.codes, keys.scale, keys.levels), _matrix(keys.turn), _matrix(keys.shift)),
-        _operands(values.codes, values.scale, values.levels), tokens, sums.flatten(0, 1), peaks.flatten(0, 1),
-    )  # fmt: skip
-    out = q.new_empty(batch * heads, rows, width)
-    combine(sums, peaks, _matrix(values.turn), _matrix(values.shift), out)
-    return out.view(q.shape)
+
+    def __init__(self, keys: Packed, values: Packed, near: tuple[Exact, Exact]) -> None:
+        turned, shifted = _matrix(keys.turn), _matrix(keys.shift)
+        self._keys = (*_operands(keys.codes, keys.scale, keys.levels), turned, shifted)
+        self._values = _operands(values.codes, values.scale, values.levels)
+        self._back = _matrix(values.turn), _matrix(values.shift)
+        self._near = near
+        self._runs = [_run(pair) if pair[0].dtype == torch.float32 else None for pair in near]
+        self._tiles, self._combine = attention(_bits(keys.levels), _bits(values.levels))
+
+    @staticmethod
+    def of(keys: Packed | None, values: Packed | None, near: tuple[Exact, Exact]) -> Attention | None:
+        """None where it is not compiled for these: off the CPU, for vectors not in whole sixteens, or codes not in whole rows."""
+        if keys is None or values is None or near[0][0].device.type != "cpu" or near[0][0].shape[3] % 16:
+            return None
+        alike = all(k.stride() == v.stride() and k.dtype == v.dtype for k, v in near)
+        whole = all(x.codes.stride(2) == x.codes.shape[3] for x in (keys, values))
+        return Attention(keys, values, near) if alike and whole and jit.available() else None
+
+    def __call__(self, q: Tensor, scale: float, packed: Span, near: tuple[Span, Span]) -> Tensor:
+        """q [B, G, R, W] float32 times `scale` attends to packed vectors and to a part of either run -> [B, G, R, W] float32."""
+        batch, heads, rows, width = q.shape
+        since, tokens = packed[0], packed[1] - packed[0]
+        items = -(-tokens // TILE) + 1
+        sums, peaks = q.new_empty(batch * heads * items, rows, width), q.new_empty(batch * heads * items, 2, rows)
+        run = self._tiles if tokens > FEW else self._tiles.alone
+        runs = tuple(self._run(i, span) for i, span in enumerate(near))
+        flat = q.reshape(-1, rows, width)
+        run(batch * heads * items, flat, np.float32(scale), heads, runs, self._keys, self._values, since, tokens, sums, peaks)
+        out = torch.empty_like(flat)
+        self._combine(sums.view(-1, items, rows, width), peaks.view(-1, items, 2, rows), *self._back, out)
+        return out.view(q.shape)
+
+    def _run(self, which: int, span: Span) -> tuple[Any, Any, tuple[int, ...], int, int]:
+        """(keys, values, strides, first, count) of a part of a run, in float32."""
+        first, stop = span
+        run = self._runs[which]
+        if run is not None:
+            return *run, first, stop - first
+        keys, values = self._near[which]
+        return *_run((keys[:, :, first:stop].float(), values[:, :, first:stop].float())), 0, stop - first
 
 
-def _exact(near: Exact) -> tuple[Any, Any, tuple[int, ...], int]:
-    keys, values = near
-    if keys.shape[2] == 0:
-        return _NOTHING, _NOTHING, (0, 0, 0), 0
-    if values.stride() != keys.stride():
-        keys, values = keys.contiguous(), values.contiguous()
-    return _dense(keys).numpy(), _dense(values).numpy(), keys.stride()[:3], keys.shape[2]
+def _run(pair: Exact) -> tuple[Any, Any, tuple[int, ...]]:
+    keys, values = pair
+    if keys.numel() == 0:
+        return _NOTHING, _NOTHING, (0, 0, 0)
+    return _dense(keys).numpy(), _dense(values).numpy(), keys.stride()[:3]
 
 
 def _matrix(x: Tensor | None) -> Any:
@@ -146,7 +169,7 @@ _NO_LEVELS = torch.zeros(16)
 
 
 def _compiled_for(x: Tensor, codes: Tensor, width: int) -> bool:
-    return x.device.type == "cpu" and min(x.numel(), codes.numel()) > 0 and width % 16 == 0 and jit.available()
+    return x.device.type == "cpu" and not x.requires_grad and min(x.numel(), codes.numel()) > 0 and width % 16 == 0 and jit.available()
 
 
 def _bits(levels: Tensor | None) -> int:

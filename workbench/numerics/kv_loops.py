@@ -35,7 +35,7 @@ def attention(key_bits: int, value_bits: int) -> tuple[jit.Kernel, jit.Kernel]:
 def _parts(decoders: dict[str, int]) -> dict[str, Any]:
     """The names that a kernel's code finds: this file's, with the functions it calls compiled."""
     names = {**globals(), **{f"_dots_{n}": make_dots(n) for n in (1, 2, 3, 4)}, **{f"_add_{n}": make_add(n) for n in (1, 4)}}
-    for part in (_exp, _factors, _dots, _add, _near_scores, _near_sums, _weights):
+    for part in (_exp, _factors, _dots, _add, _raise, _near_scores, _near_sums, _weights):
         names[part.__name__] = jit.part(_bound(part, part.__name__, names))
     for name, bits in decoders.items():
         names[name] = jit.part(_bound(_decode, name, {**names, "_expand": make_expand(bits)}))
@@ -155,17 +155,31 @@ def _weighted(
             _add(p, head, start, count, vectors, factors, out, item)
 
 
-def _attend(begin: Any, end: Any, q: Any, heads: Any, near: Any, keys: Any, values: Any, tokens: Any, sums: Any, peaks: Any) -> Any:
-    """The softmax of each head's exact vectors (its first item) and of each tile of packed ones apart: q [heads of all batches, R, W]
-    -> unnormalised sums [items, R, W], and their largest score and total weight in peaks [items, 2, R].
+def _attend(
+    begin: Any,
+    end: Any,
+    q: Any,
+    scale_q: Any,
+    heads: Any,
+    near: Any,
+    keys: Any,
+    values: Any,
+    since: Any,
+    tokens: Any,
+    sums: Any,
+    peaks: Any,
+) -> Any:
+    """The softmax of each head's exact vectors (its first item) and of each tile of packed ones apart: q [heads of all batches, R, W],
+    times scale_q, -> unnormalised sums [items, R, W], and their largest score and total weight in peaks [items, 2, R].
 
-    near: twice (keys, values, strides, count). keys: (codes, rows, scale, strides, table, turn, shift), where q is multiplied by the
-    transposed turn [W, W], if there is one, and every score raised by q · shift[head], if there is one. values: the first five of these.
+    near: twice (keys, values, strides, first, count). Of the packed ones, `tokens` from `since` on. keys: (codes, rows, scale, strides,
+    table, turn, shift), where q is multiplied by the transposed turn [W, W], if there is one, and every score raised by
+    q · shift[head], if there is one. values: the first five of these.
     """
     items, queries, width = (tokens + TILE - 1) // TILE + 1, q.shape[1], q.shape[2]
     vectors, factors = np.empty((_GROUP, width), np.float32), np.empty(_GROUP, np.float32)
-    turned, p = np.empty((1, queries, width), np.float32), np.empty((1, queries, max(TILE, near[0][3] + near[1][3])), np.float32)
-    ones = np.ones(max(width, p.shape[2]), np.float32)
+    turned, p = np.empty((1, queries, width), np.float32), np.empty((1, queries, max(TILE, near[0][4] + near[1][4])), np.float32)
+    ones, scales = np.ones(p.shape[2], np.float32), np.full(width, scale_q, np.float32)
     codes, rows, scale, strides, table, turn, shift = keys
     codes_v, rows_v, scale_v, strides_v, table_v = values
     for item in range(begin, end):
@@ -173,15 +187,16 @@ def _attend(begin: Any, end: Any, q: Any, heads: Any, near: Any, keys: Any, valu
         batch, group = head // heads, head % heads
         sums[item] = 0
         if first < 0:
-            count = _near_scores(q, head, batch, group, near, p)
+            count = _near_scores(q, scale_q, head, batch, group, near, p)
             _weights(p, count, peaks, item)
             _near_sums(p, batch, group, near, ones, sums, item)
             continue
         count = min(TILE, tokens - first)
         if turn.shape[0] > 0:
-            _dots(q, head, turn, width, ones, turned, 0, 0)
+            _dots(q, head, turn, width, scales, turned, 0, 0)
         else:
-            turned[0] = q[head]
+            turned[0] = q[head] * scale_q
+        first += since
         row = batch * rows[0] + group * rows[1] + first * rows[2]
         at = batch * strides[0] + group * strides[1] + first * strides[2]
         for start in range(0, count, _GROUP):
@@ -191,9 +206,7 @@ def _attend(begin: Any, end: Any, q: Any, heads: Any, near: Any, keys: Any, valu
             _dots(turned, 0, vectors, many, factors, p, 0, start)
         _weights(p, count, peaks, item)
         if shift.shape[0] > 0:
-            for r in range(queries):
-                for j in range(width):
-                    peaks[item, 0, r] += q[head, r, j] * shift[head, j]
+            _raise(q, scale_q, head, shift, peaks, item)
         row = batch * rows_v[0] + group * rows_v[1] + first * rows_v[2]
         at = batch * strides_v[0] + group * strides_v[1] + first * strides_v[2]
         for start in range(0, count, _GROUP):
@@ -203,22 +216,29 @@ def _attend(begin: Any, end: Any, q: Any, heads: Any, near: Any, keys: Any, valu
             _add(p, 0, start, many, vectors, factors, sums, item)
 
 
-def _near_scores(q: Any, head: Any, batch: Any, group: Any, near: Any, p: Any) -> Any:
-    """Products with the exact vectors of one head -> p[0, R, :count]; returns count."""
+def _raise(q: Any, scale: Any, head: Any, shift: Any, peaks: Any, item: Any) -> Any:
+    """What the head's shift adds to all scores of an item."""
+    for r in range(q.shape[1]):
+        for j in range(q.shape[2]):
+            peaks[item, 0, r] += scale * q[head, r, j] * shift[head, j]
+
+
+def _near_scores(q: Any, scale: Any, head: Any, batch: Any, group: Any, near: Any, p: Any) -> Any:
+    """Products with the exact vectors of one head, times scale, -> p[0, R, :count]; returns count."""
     count, width, step = 0, q.shape[2], p.shape[2]
-    for x, _, strides, many in near:
-        of = batch * strides[0] + group * strides[1]
+    for x, _, strides, first, many in near:
+        of = batch * strides[0] + group * strides[1] + first * strides[2]
         for t in range(many):
             for r in range(q.shape[1]):
-                _dots_1(q, (head * q.shape[1] + r) * width, x, of + t * strides[2], width, np.float32(1), p, r * step + count + t, step)
+                _dots_1(q, (head * q.shape[1] + r) * width, x, of + t * strides[2], width, scale, p, r * step + count + t, step)
         count += many
     return count
 
 
 def _near_sums(p: Any, batch: Any, group: Any, near: Any, ones: Any, sums: Any, item: Any) -> Any:
     count, width = 0, sums.shape[2]
-    for _, x, strides, many in near:
-        of = batch * strides[0] + group * strides[1]
+    for _, x, strides, first, many in near:
+        of = batch * strides[0] + group * strides[1] + first * strides[2]
         for r in range(p.shape[1]):
             for start in range(0, width, 16):
                 at, to = r * p.shape[2] + count, (item * p.shape[1] + r) * width + start

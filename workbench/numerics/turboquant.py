@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from workbench.numerics import jit, turboquant_loops
 from workbench.numerics.codebooks import boundaries, codebook
 from workbench.numerics.packing import pack, padded, unpack
 from workbench.numerics.rotation import gaussian, haar
@@ -54,9 +55,17 @@ def encode(x: Tensor, bits: int, rule: Rule = "unbiased", pi: Tensor | None = No
     and c its looked-up codes: plain ‖x‖, which the paper has; matched ‖x‖ / ‖c‖, which keeps the length; unbiased ‖x‖ / ⟨u, c⟩, with
     which ⟨x, x̃⟩ = ‖x‖² for every vector (EDEN, arXiv:2604.18555). `pi` is `rotation(D)` on x's device."""
     pi = rotation(x.shape[-1], x.device) if pi is None else pi
+    if x.device.type == "cpu" and jit.available():
+        edges, near = _edges(bits, pi.shape[0], x.device), levels(bits, pi.shape[0], x.device)
+        return turboquant_loops.encode(x.float(), bits, get_args(Rule).index(rule), pi, edges, near, LARGEST)
+    return encode_by_torch(x, bits, rule, pi)
+
+
+def encode_by_torch(x: Tensor, bits: int, rule: Rule, pi: Tensor) -> tuple[Tensor, Tensor]:
+    """`encode` without a compiler, on any device."""
     wide = pi.shape[0]
     # In float64 a product's rounding is far below any boundary between codes: they do not depend on how many vectors come at once.
-    x = torch.nan_to_num(x.to(exact_type(x.device)), nan=0.0)
+    x = torch.nan_to_num(x.float(), nan=0.0).to(exact_type(x.device))
     size = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     unit = (x / size.clamp_min(torch.finfo(torch.float32).tiny)) @ (pi.to(x.dtype).t() * math.sqrt(wide))
     codes = torch.bucketize(unit, _edges(bits, wide, x.device), out_int32=True)
