@@ -236,7 +236,7 @@ def test_an_error_of_one_side_leaves_the_other_its_reply(session: Session, monke
 
 
 def test_weights_without_room_are_an_error_of_their_side(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workbench.pairing.free_memory", lambda _device: 10)
+    monkeypatch.setattr("workbench.quantizing.free_memory", lambda _device: 10)
     _, found = pair(session, INT4, EXACT)
     assert found.a is None
     assert isinstance(found.failures["A"], ModelError)

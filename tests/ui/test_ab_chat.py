@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QEvent, QObject, Qt
 from PySide6.QtGui import QAccessible
 from PySide6.QtWidgets import QApplication, QWidget
 from pytestqt.qtbot import QtBot
@@ -184,7 +184,7 @@ def test_a_question_is_edited_on_both_sides(panel: ChatPanel, pair: PairView, qt
 def test_an_error_of_one_side_leaves_the_other(panel: ChatPanel, pair: PairView, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
     choose(pair, "B", cache=EXACT, quantization=INT4)
     with monkeypatch.context() as patch:
-        patch.setattr("workbench.pairing.free_memory", lambda _device: 10)
+        patch.setattr("workbench.quantizing.free_memory", lambda _device: 10)
         say(panel, qtbot, "hi")
     view = pair.views["B"]
     assert view.error.isVisible()
@@ -287,6 +287,25 @@ def test_it_begins_with_the_chats_cache_and_another() -> None:
         assert (a.quantization, b.quantization, a.adapter, b.adapter) == (None, None, True, True)
 
 
+def test_until_a_person_has_chosen_side_a_is_the_chat(panel: ChatPanel, services: Services) -> None:
+    compare = services.actions["chat.compare"]
+    compare.trigger()
+    pair = panel.pair
+    assert pair is not None
+    assert pair.controller.settings["A"].cache == EXACT
+    compare.trigger()
+    services.runtime.set_use_cache(False)
+    compare.trigger()
+    assert pair.controller.settings["A"].cache == NONE
+    assert pair.controller.settings["B"].cache != NONE
+    choose(pair, "B", quantization=INT4)
+    compare.trigger()
+    services.runtime.set_use_cache(True)
+    compare.trigger()
+    assert pair.controller.settings["A"].cache == NONE
+    assert pair.controller.settings["B"].quantization == INT4
+
+
 def test_lists_and_forms_are_the_same_settings(panel: ChatPanel, pair: PairView, qtbot: QtBot) -> None:
     chooser = pair.choosers["B"]
     chooser.cache.setCurrentIndex(chooser.cache.findData(OFF))
@@ -349,6 +368,42 @@ def test_everything_that_takes_the_focus_has_a_name(panel: ChatPanel, pair: Pair
             if seen is None or not seen.text(QAccessible.Text.Name):
                 nameless.append(f"{type(widget).__name__} {widget.objectName()}")
     assert nameless == []
+
+
+def test_no_part_flashes_up_as_a_window_of_its_own(panel: ChatPanel, qtbot: QtBot) -> None:
+    class Windows(QObject):
+        seen: ClassVar[list[str]] = []
+
+        def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+            if event.type() == QEvent.Type.Show and isinstance(watched, QWidget) and watched.isWindow():
+                self.seen.append(type(watched).__name__)
+            return False
+
+    windows, app = Windows(), QApplication.instance()
+    assert app is not None
+    app.installEventFilter(windows)
+    try:
+        panel.header.compare_button.click()
+        assert panel.pair is not None
+        choose(panel.pair, "B", quantization=INT4)
+        panel.pair.choosers["B"].more.click()
+    finally:
+        app.removeEventFilter(windows)
+    assert windows.seen == []
+
+
+def test_tab_goes_through_both_sides_and_round(panel: ChatPanel, pair: PairView, qtbot: QtBot) -> None:
+    say(panel, qtbot, "hi")
+    panel.composer.edit.setFocus()
+    seen: list[Any] = []
+    while (now := QApplication.focusWidget()) not in seen and len(seen) < 80:
+        seen.append(now)
+        qtbot.keyClick(now, Qt.Key.Key_Tab)
+    assert now is seen[0], f"Tab ended in {now}"
+    a, b = pair.choosers.values()
+    wanted = [panel.header.compare_button, a.cache, a.weights, a.more, pair.views["A"], b.cache, b.weights, b.more, pair.views["B"]]
+    places = [seen.index(widget) for widget in (*wanted, *pair.strip.keep.values())]
+    assert places == sorted(places)
 
 
 def test_the_place_of_a_token_in_its_text() -> None:

@@ -40,7 +40,7 @@ class ChoiceEditor(Editor):
             self.combo.setItemData(self.combo.count() - 1, f"<div>{entry_html(entry)}</div>", Qt.ItemDataRole.ToolTipRole)
         self.combo.activated.connect(self._picked)
         self._row.addWidget(self.combo)
-        self.nested = QWidget()
+        self.nested = QWidget(self)  # with a parent from the start: else it flashes up as a window of its own
         self._stack = QVBoxLayout(self.nested)
         self._stack.setContentsMargins(0, 0, 0, 0)
         self.nested.hide()

@@ -49,10 +49,10 @@ def caches() -> tuple[Named, ...]:
     return (off, *(Named(entry.name, entry.label, entry.help, CacheConfig(codec=kind, value_codec=kind)) for entry, kind in kinds))
 
 
-def first_settings(cache: CacheConfig) -> tuple[SideSettings, SideSettings]:
-    """What is compared before anybody has chosen: the chat's cache, and the first preset below it in the list that is another."""
+def first_settings(cache: CacheConfig, weights: QuantizationConfig | None = None) -> tuple[SideSettings, SideSettings]:
+    """What is compared before anybody has chosen: the chat's settings, and the same with the smallest cache that is another."""
     other = next((n.config for n in reversed(caches()[1:]) if n.config != cache and n.config.use_cache), CacheConfig(use_cache=False))
-    return SideSettings(cache=cache), SideSettings(cache=other)
+    return SideSettings(cache=cache, quantization=weights), SideSettings(cache=other, quantization=weights)
 
 
 class SideChooser(QWidget):
@@ -89,7 +89,7 @@ class SideChooser(QWidget):
         self.cache.addItem("Other…", OTHER)
         self.weights.setAccessibleName(f"Weights of side {side}")
         self.weights.setToolTip("In how many bits this side's weights are. Acts on the next message; the chat's weights stay.")
-        self.weights.fill([(LOADED, "As loaded", "The weights that the chat uses."), *((s.name, s.label, s.help) for s in SCHEMES)])
+        self.weights.fill([(LOADED, "As loaded", "The weights as they were loaded."), *((s.name, s.label, s.help) for s in SCHEMES)])
         self.adapter.setAccessibleName(f"Adapter of side {side}")
         self.adapter.setToolTip("Off, this side answers as if no adapter were in use.")
         self.more.setToolTip(f"All settings of side {side}")

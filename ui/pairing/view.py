@@ -39,9 +39,9 @@ class PairView(QWidget):
         self.strip = PairStrip()
         self.splitter = QSplitter(Qt.Orientation.Horizontal, childrenCollapsible=False)
         self._line = QFrame(frameShape=QFrame.Shape.HLine, frameShadow=QFrame.Shadow.Plain)
-        for side, settings in zip(SIDES, first_settings(services.runtime.cache), strict=True):
-            self.controller.settings[side] = settings
-            self.choosers[side].show_settings(settings)
+        self._chosen = False
+        """A person has chosen settings of a side; until then they follow the chat's."""
+        for side in SIDES:
             self._build_side(side)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -115,7 +115,17 @@ class PairView(QWidget):
             view.begin_reply(name)
         self._show_progress()
 
+    def begin(self, conversation: Any) -> None:
+        """Compare from this conversation on, with the settings that were chosen, else with the chat's and others."""
+        if not self._chosen:
+            weights = getattr(self._services.session, "quantization_config", None)
+            for side, settings in zip(SIDES, first_settings(self._services.runtime.cache, weights), strict=True):
+                self.controller.settings[side] = settings
+                self.choosers[side].show_settings(settings)
+        self.controller.begin(conversation)
+
     def _on_settings(self, side: str, settings: SideSettings) -> None:
+        self._chosen = True
         self.controller.settings[side] = settings
 
     @Slot()

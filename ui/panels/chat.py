@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -129,7 +130,7 @@ class ChatPanel(QWidget):
             pair = self._made_pair()
             self.view.hide()
             pair.show()
-            pair.controller.begin(self.controller.conversation)
+            pair.begin(self.controller.conversation)
         else:
             assert self.pair is not None
             self.pair.hide()
@@ -148,6 +149,9 @@ class ChatPanel(QWidget):
             layout = self.layout()
             assert isinstance(layout, QVBoxLayout)
             layout.insertWidget(layout.indexOf(self.view), self.pair, 1)
+            stops = [*self.pair.strip.keep.values(), self.composer.edit, self.composer.help_button, self.composer.send_button]
+            for one, next_one in pairwise(stops):  # made last, its parts would come after the composer
+                self.setTabOrder(one, next_one)
             self.pair.controller.changed.connect(self._show_state)
             self.pair.link_wanted.connect(self.ask_about_link)
             self.pair.example_chosen.connect(self._send)
