@@ -7,8 +7,9 @@ from workbench.caches.base import KV_CODECS, Codec, CodecShape, LayerCache, Laye
 from workbench.caches.cache import KVCache
 from workbench.caches.config import OVERFLOW, ROLLING, SINKS, STOP, TRUNCATE, CacheConfig
 from workbench.caches.plan import cache_nbytes, layer_plans
+from workbench.caches.presets import CACHE_PRESETS, CachePreset
 
 __all__ = [
-    "KV_CODECS", "OVERFLOW", "ROLLING", "SINKS", "STOP", "TRUNCATE", "CacheConfig", "Codec", "CodecShape", "KVCache", "LayerCache",
-    "LayerShape", "Plane", "SlotMap", "cache_nbytes", "layer_plans",
+    "CACHE_PRESETS", "KV_CODECS", "OVERFLOW", "ROLLING", "SINKS", "STOP", "TRUNCATE", "CacheConfig", "CachePreset", "Codec", "CodecShape",
+    "KVCache", "LayerCache", "LayerShape", "Plane", "SlotMap", "cache_nbytes", "layer_plans",
 ]  # fmt: skip

@@ -19,7 +19,7 @@ NONE = "none"
 
 def cache_flags(parser: argparse.ArgumentParser, default: str | None = None, *, what: str = "How keys and values are kept") -> None:
     """`default` None: the verb says itself what happens without `--cache`."""
-    names = "|".join((NONE, *_presets(), *_kinds()))
+    names = "|".join(_names())
     group = parser.add_argument_group("cache")
     text = f"{what}: a preset or a kind; none computes everything again for each token."
     group.add_argument("--cache", metavar=names, default=default, help=text + (f" Default: {default}." if default else ""))
@@ -41,31 +41,24 @@ def cache_config(args: argparse.Namespace) -> CacheConfig:
 
 def named_cache(name: str) -> CacheConfig:
     """The config of a preset, of a kind for keys and values, or of no cache."""
-    from workbench.caches import KV_CODECS, CacheConfig
+    from workbench.caches import CACHE_PRESETS, KV_CODECS, CacheConfig
 
     if name == NONE:
         return CacheConfig(use_cache=False)
-    if name in _presets():
-        preset: CacheConfig = _presets()[name].config
-        return preset
+    if name in CACHE_PRESETS:
+        return CACHE_PRESETS[name].config
     if name not in KV_CODECS:
-        names = (NONE, *_presets(), *_kinds())
-        near = get_close_matches(name, names, n=1, cutoff=0.5)
+        near = get_close_matches(name, _names(), n=1, cutoff=0.5)
         hint = f"Did you mean {near[0]}? " if near else ""
-        raise ConfigError(f"There is no cache {name!r}.", hint=f"{hint}Choose one of: {', '.join(names)}.")
+        raise ConfigError(f"There is no cache {name!r}.", hint=f"{hint}Choose one of: {', '.join(_names())}.")
     return CacheConfig(codec=KV_CODECS.choose(name), value_codec=KV_CODECS.choose(name))
 
 
-def _kinds() -> list[str]:
-    from workbench.caches import KV_CODECS
+def _names() -> list[str]:
+    """None, the presets, and the kinds, each once."""
+    from workbench.caches import CACHE_PRESETS, KV_CODECS
 
-    return list(KV_CODECS.names())
-
-
-def _presets() -> dict[str, Any]:
-    from workbench import caches
-
-    return dict(getattr(caches, "CACHE_PRESETS", {}))
+    return list(dict.fromkeys((NONE, *CACHE_PRESETS, *KV_CODECS.names())))
 
 
 def _assigned(config: CacheConfig, assignment: str) -> CacheConfig:
