@@ -121,6 +121,21 @@ def test_quantized_weights_are_a_twins_and_the_model_stays_as_it_was(session: Se
     assert (again.a.text, again.b.text) == (found.b.text, found.a.text)
 
 
+def test_beside_a_quantized_chat_a_side_may_have_the_weights_as_loaded(session: Session) -> None:
+    as_loaded, int8 = alone(session, EXACT), SideSettings(quantization=QuantizationConfig(scheme="int8"))
+    _, wanted = pair(session, int8, INT4)
+    drain(session.quantize(int8.quantization))
+    model = session.loaded.model
+    events, found = pair(session, EXACT, int8)
+    assert not quantizing(events), "the chat's own weights are what side B asks for"
+    assert (found.a.result.ids, found.b.result.ids) == (as_loaded, wanted.a.result.ids)
+    events, found = pair(session, INT4, int8)
+    assert set(quantizing(events)) == {"A"}
+    assert (found.a.result.ids, found.b.result.ids) == (wanted.b.result.ids, wanted.a.result.ids)
+    assert session.loaded.model is model
+    assert session.quantization_config == int8.quantization
+
+
 def test_both_sides_may_share_a_twin(session: Session) -> None:
     _, found = pair(session, INT4, SideSettings(quantization=INT4.quantization, cache=CacheConfig(use_cache=False)))
     assert found.first_difference is None

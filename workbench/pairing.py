@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from workbench.adapters.selection import selection_of
 from workbench.chatting import ChatCache, with_adapters
+from workbench.checkpoints import Loaded
 from workbench.core.control import Control
 from workbench.core.errors import BusyError, WorkbenchError
 from workbench.core.events import Event
@@ -89,13 +90,15 @@ class _Side:
 
 @dataclass(frozen=True)
 class Company:
-    """What both sides share: the session's model, how it is quantized now, its template and adapters (name -> strength)."""
+    """What both sides share: the session's model, how it is quantized now, its template and adapters (name -> strength); `plain` brings
+    the model with the weights it was loaded with, which one that is quantized does not have."""
 
     model: Transformer
     tokenizer: Tokenizer
     template: ChatTemplate | None
     quantization: QuantizationConfig | None
     adapters: Mapping[str, float]
+    plain: Callable[[], Generator[Event, None, Loaded | None]]
 
 
 class PairChat:
@@ -103,7 +106,7 @@ class PairChat:
 
     def __init__(self) -> None:
         self._sides = {side: _Side() for side in SIDES}
-        self._twins: dict[QuantizationConfig, Transformer] = {}
+        self._twins: dict[QuantizationConfig | None, Transformer] = {}
         self._made_from: tuple[Any, ...] = ()
         self._busy = threading.Lock()
 
@@ -151,7 +154,7 @@ class PairChat:
         chat = self._sides[name].chat
         yield from chat.changing(model, settings.cache, control)
         change = chat.change()
-        key = (settings.quantization or company.quantization, tuple(acting.items()))
+        key = (settings.quantization, tuple(acting.items()))
         stop_ids = None if company.template is None else company.template.stop_ids(company.tokenizer)
         steps = reply(
             model, company.tokenizer, company.template, conversation, generation,
@@ -175,12 +178,13 @@ class PairChat:
     def _model(
         self, side: str, config: QuantizationConfig | None, company: Company, control: Control
     ) -> Generator[Event, None, Transformer | None]:
-        """What a side writes with: the session's own, or a twin that shares what is not quantized. None: stopped meanwhile."""
-        if config is None or config == company.quantization:
+        """What a side writes with: the session's own, or another that shares what is the same. None: stopped meanwhile."""
+        if config == company.quantization:
             model = company.model
         else:
             if config not in self._twins:
-                made = yield from quantized_twin(company.model, config, control)
+                origin = yield from self._origin(company)
+                made = origin if origin is None or config is None else (yield from quantized_twin(origin, config, control))
                 if made is None:
                     return None
                 self._twins[config] = made
@@ -189,6 +193,15 @@ class PairChat:
         if kept.model is not model:  # what its cache holds was computed by another model
             kept.chat, kept.model = ChatCache(), model
         return model
+
+    def _origin(self, company: Company) -> Generator[Event, None, Transformer | None]:
+        """The model with the weights it was loaded with."""
+        if company.quantization is None:
+            return company.model
+        if None in self._twins:
+            return self._twins[None]
+        plain = yield from company.plain()
+        return None if plain is None else plain.model
 
 
 def _seeded(generation: GenerationConfig) -> GenerationConfig:

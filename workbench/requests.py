@@ -111,8 +111,8 @@ class ChatRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class SideSettings:
-    """How one side of a comparison answers: its cache, its weights (None: as the session has them), and whether the adapter in
-    force acts."""
+    """How one side of a comparison answers: its cache, its weights (None: as they were loaded), and whether the adapter in force
+    acts."""
 
     cache: CacheConfig = field(default_factory=CacheConfig)
     quantization: QuantizationConfig | None = None

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
@@ -204,8 +205,10 @@ class Session:
         for the next message of the comparison; the chat's stays as it is. None when stopped before there was a model to answer
         with. Raises what `reply` raises."""
         with self._using_model() as loaded, self._pair.held() as pair, self._using_adapter() as chosen:
-            company = Company(loaded.model, require_tokenizer(loaded), self._template, self.quantization_config, chosen)
-            return (yield from pair.reply(request, company, control or Control()))
+            control = control or Control()
+            plain = partial(self._full_precision, loaded, control)
+            company = Company(loaded.model, require_tokenizer(loaded), self._template, self.quantization_config, chosen, plain)
+            return (yield from pair.reply(request, company, control))
 
     def end_pair(self) -> None:
         """Forget the caches and twins of the comparison and free their memory. Raises `BusyError` while both sides write."""
@@ -380,19 +383,16 @@ class Session:
         `ConfigError`, `ModelError`, `FileError`, `BusyError` while the model is in use; nothing has changed then either."""
         self._require_idle("quantize the model")
         loaded, force, control = self.loaded, self._in_force, control or Control()
-        assert self._summary is not None
-        kept = None if self._quantization is None else self._quantization.original
-        plain = yield from full_precision(loaded, self._summary, kept, self.compute, control)
+        plain = yield from self._full_precision(loaded, control)
         if plain is None:
             return None
-        if force is not None and force.name not in adapters.adapter_names(plain.model):
-            load_adapter(plain.model, force.state.path, force.name, strength=0.0)
         model = plain.model if config is None else (yield from quantized_twin(plain.model, config, control))
         if model is None:
             return None
         with self._lock:
             if self._model_users or self._loaded is not loaded or self._in_force is not force:
                 raise busy("quantize the model")
+            assert self._summary is not None
             self._loaded = replace(plain, model=model)
             self._summary = quantized_summary(self._loaded, self._summary)
             self._quantization = None if config is None else Quantization(config, plain if self._summary.converted else None)
@@ -400,6 +400,16 @@ class Session:
         if self._quantization is not None and self._quantization.original is not None:
             yield Notice(message="No file holds this model in full precision, so those weights stay in memory too; export it to free them.")
         return quantization_report(model)
+
+    def _full_precision(self, loaded: Loaded, control: Control) -> Generator[Event, None, Loaded | None]:
+        """The model with the weights it was loaded with, and with the adapter in force attached. None when `control` stopped it."""
+        force, summary = self._in_force, self._summary
+        assert summary is not None
+        kept = None if self._quantization is None else self._quantization.original
+        plain = yield from full_precision(loaded, summary, kept, self.compute, control)
+        if plain is not None and force is not None and force.name not in adapters.adapter_names(plain.model):
+            load_adapter(plain.model, force.state.path, force.name, strength=0.0)
+        return plain
 
     @property
     def quantization(self) -> QuantizationReport | None:
