@@ -20,7 +20,7 @@ from ui.chat.code_block import CodeBlock
 from ui.chat.marking import ENDS, MARK
 from ui.chat.message import MessageWidget
 from ui.pairing.difference import Figures, place, ratio_text, sameness
-from ui.pairing.settings import OFF, OTHER, first_settings
+from ui.pairing.settings import OFF, OTHER, first_settings, name_of, named
 from ui.pairing.strip import ratios, texts
 from ui.pairing.view import PairView
 from ui.panels.chat import ChatPanel
@@ -285,6 +285,15 @@ def test_it_begins_with_the_chats_cache_and_another() -> None:
         assert a.cache == cache
         assert b.cache != cache
         assert (a.quantization, b.quantization, a.adapter, b.adapter) == (None, None, True, True)
+
+
+def test_a_named_cache_keeps_the_context(panel: ChatPanel) -> None:
+    long = CacheConfig(capacity=1024, overflow="rolling", track_error=True)
+    small = named("small", long)
+    assert (small.capacity, small.overflow, small.track_error, small.window) == (1024, "rolling", True, 64)
+    assert named("small", CacheConfig(capacity=32)).capacity is None, "too short for what that cache keeps exact"
+    assert [name_of(c) for c in (long, small, named(OFF, small), CacheConfig(window=7))] == ["exact", "small", OFF, OTHER]
+    assert named("small", named(OFF, small)) == small
 
 
 def test_until_a_person_has_chosen_side_a_is_the_chat(panel: ChatPanel, services: Services) -> None:

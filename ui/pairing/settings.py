@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from PySide6.QtCore import Qt, Signal, Slot
@@ -16,8 +16,7 @@ from ui.theme import MEDIUM, SMALL
 from ui.widgets.combo import OptionCombo
 from ui.widgets.labels import MutedLabel
 from ui.widgets.toggle import ToggleSwitch
-from workbench import caches as engine_caches
-from workbench.caches import KV_CODECS, CacheConfig
+from workbench.caches import CACHE_PRESETS, CacheConfig, CachePreset
 from workbench.quantization import SCHEMES, QuantizationConfig
 from workbench.requests import SideSettings
 
@@ -28,30 +27,37 @@ MOST: Final = 300
 """Pixels that the form takes at most; what it lacks, it scrolls."""
 
 
-@dataclass(frozen=True)
-class Named:
-    """A cache with a name that people choose by."""
-
-    name: str
-    label: str
-    help: str
-    config: CacheConfig
+NO_CACHE: Final = CachePreset(
+    OFF, "No cache", "Computes everything again for each token: slow, and the proof of what a cache changes.", CacheConfig(use_cache=False)
+)
 
 
-def caches() -> tuple[Named, ...]:
+def caches() -> tuple[CachePreset, ...]:
     """Off, and the presets of the engine."""
-    help = "Computes everything again for each token: slow, and the proof of what a cache changes."
-    off = Named(OFF, "No cache", help, CacheConfig(use_cache=False))
-    presets = getattr(engine_caches, "CACHE_PRESETS", {})
-    if presets:
-        return (off, *(Named(p.name, p.label, p.help, p.config) for p in presets.values()))
-    kinds = [(entry, KV_CODECS.choose(entry.name)) for entry in KV_CODECS]
-    return (off, *(Named(entry.name, entry.label, entry.help, CacheConfig(codec=kind, value_codec=kind)) for entry, kind in kinds))
+    return (NO_CACHE, *CACHE_PRESETS.values())
+
+
+def name_of(cache: CacheConfig) -> str:
+    """The entry of `caches` that stores tokens like this, whatever the context length and what happens when it is full."""
+    if not cache.use_cache:
+        return OFF
+    plain = CacheConfig()
+    stored = replace(cache, capacity=plain.capacity, overflow=plain.overflow, track_error=plain.track_error)
+    return next((preset.name for preset in caches() if preset.config == stored), OTHER)
+
+
+def named(name: str, old: CacheConfig) -> CacheConfig:
+    """The cache of that entry, with the context of the `old` one where that is possible."""
+    if name == OFF:
+        return replace(old, use_cache=False)
+    preset = CACHE_PRESETS[name].config
+    kept = replace(preset, capacity=old.capacity, overflow=old.overflow, track_error=old.track_error)
+    return preset if kept.problems() else kept
 
 
 def first_settings(cache: CacheConfig, weights: QuantizationConfig | None = None) -> tuple[SideSettings, SideSettings]:
     """What is compared before anybody has chosen: the chat's settings, and the same with the smallest cache that is another."""
-    other = next((n.config for n in reversed(caches()[1:]) if n.config != cache and n.config.use_cache), CacheConfig(use_cache=False))
+    other = named(next(preset.name for preset in reversed(caches()) if preset.name != name_of(cache)), cache)
     return SideSettings(cache=cache, quantization=weights), SideSettings(cache=other, quantization=weights)
 
 
@@ -65,7 +71,6 @@ class SideChooser(QWidget):
         self._services = services
         self.side = side
         self.value = SideSettings()
-        self._caches = caches()
         self.letter = QLabel(side)
         self.letter.setObjectName("sideLetter")
         self.letter.setAlignment(Qt.AlignmentFlag.AlignCenter)
@@ -85,7 +90,7 @@ class SideChooser(QWidget):
         side = self.side
         self.cache.setAccessibleName(f"Cache of side {side}")
         self.cache.setToolTip("How this side keeps keys and values. Acts on the next message.")
-        self.cache.fill([(n.name, n.label, n.help) for n in self._caches])
+        self.cache.fill([(n.name, n.label, n.help) for n in caches()])
         self.cache.addItem("Other…", OTHER)
         self.weights.setAccessibleName(f"Weights of side {side}")
         self.weights.setToolTip("In how many bits this side's weights are. Acts on the next message; the chat's weights stay.")
@@ -148,8 +153,7 @@ class SideChooser(QWidget):
     def show_settings(self, value: SideSettings) -> None:
         """Show these settings; no signal."""
         self.value = value
-        found = next((n.name for n in self._caches if n.config == value.cache), OTHER)
-        self.cache.setCurrentIndex(self.cache.findData(found))
+        self.cache.setCurrentIndex(self.cache.findData(name_of(value.cache)))
         self.weights.setCurrentIndex(self.weights.findData(LOADED if value.quantization is None else value.quantization.scheme.kind))
         self.adapter.setChecked(value.adapter)
         if self.form.value != value.cache:
@@ -179,7 +183,7 @@ class SideChooser(QWidget):
             self.more.setChecked(True)
             self.show_settings(self.value)
             return
-        self._take(cache=next(n.config for n in self._caches if n.name == name))
+        self._take(cache=named(name, self.value.cache))
 
     @Slot(int)
     def _on_weights(self, _row: int) -> None:
