@@ -14,7 +14,7 @@ import torch
 from workbench import pairing
 from workbench.adapters import LoraConfig, attach, detach
 from workbench.adapters.peft import save_adapter
-from workbench.caches import CacheConfig
+from workbench.caches import KV_CODECS, CacheConfig
 from workbench.checkpoints import load_checkpoint, save_checkpoint
 from workbench.core.control import Control
 from workbench.core.errors import BusyError, ConfigError, ModelError
@@ -85,6 +85,7 @@ def test_each_side_writes_what_it_would_write_alone_a_token_in_turn(session: Ses
     assert (found.a.cached, found.b.cached) == (True, False)
     assert found.a.result.cache_bytes > found.b.result.cache_bytes == 0
     assert set(found.cache_tokens) == {"A"}
+    assert found.exact == ("A",)
     sizes = session.loaded.config
     assert found.a.result.cache_bytes == found.cache_tokens["A"] * 2 * sizes.n_layers * sizes.n_kv_heads * 16 * 4
 
@@ -102,6 +103,13 @@ def test_prompts_are_read_as_precisely_with_a_cache_as_without(session: Session,
     _, found = pair(session, EXACT, OFF, conversation_a=asked, conversation_b=asked)
     assert found.first_difference is None
     assert found.logprob_difference < 1e-3
+
+
+def test_a_cache_says_whether_all_is_exact_still(session: Session) -> None:
+    kind = KV_CODECS.choose("int8")
+    wide, none = (SideSettings(cache=CacheConfig(codec=kind, value_codec=kind, window=window)) for window in (256, 0))
+    _, found = pair(session, wide, none)
+    assert found.exact == ("A",)
 
 
 def test_quantized_weights_are_a_twins_and_the_model_stays_as_it_was(session: Session) -> None:

@@ -67,6 +67,8 @@ class PairReply:
     failures: Mapping[str, Exception] = field(default_factory=dict)
     cache_tokens: Mapping[str, int] = field(default_factory=dict)
     """Tokens that each side's cache holds, as its bytes were measured; none for a side without a cache."""
+    exact: tuple[str, ...] = ()
+    """Sides whose cache holds every token as it was computed, by its settings or because all are still in what those keep exact."""
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready, as the last line of a comparison."""
@@ -76,7 +78,7 @@ class PairReply:
             "logprob_difference": self.logprob_difference,
         }
         replies = {name: None if reply is None else reply.to_json() for name, reply in (("a", self.a), ("b", self.b))}
-        more["cache_tokens"] = dict(self.cache_tokens)
+        more |= {"cache_tokens": dict(self.cache_tokens), "exact": list(self.exact)}
         return {"event": "done", **replies, **more, "failures": {side: str(error) for side, error in self.failures.items()}}
 
 
@@ -135,8 +137,11 @@ class PairChat:
                 steps = self._steps(name, chosen, conversation, generation, company, control)
                 running[name] = open_ones.enter_context(closing(steps))
             found = yield from _in_turn(running)
-        held = {name: side.chat.cache.length for name, side in self._sides.items() if side.chat.cache is not None}
-        return None if found is None else replace(found, cache_tokens=held)
+        if found is None:
+            return None
+        caches = {name: side.chat.cache for name, side in self._sides.items() if side.chat.cache is not None}
+        exact = tuple(name for name, cache in caches.items() if cache.exact)
+        return replace(found, cache_tokens={name: cache.length for name, cache in caches.items()}, exact=exact)
 
     def _steps(
         self,

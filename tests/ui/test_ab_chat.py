@@ -25,7 +25,7 @@ from ui.pairing.strip import ratios, texts
 from ui.pairing.view import PairView
 from ui.panels.chat import ChatPanel
 from ui.services import Services
-from workbench.caches import CacheConfig
+from workbench.caches import KV_CODECS, CacheConfig
 from workbench.checkpoints import save_checkpoint
 from workbench.generation import GenerationConfig
 from workbench.model import ModelConfig, build_model
@@ -130,6 +130,16 @@ def test_the_first_token_that_differs_is_marked_on_both_sides(panel: ChatPanel, 
         assert MARK not in pair.controller.conversations[side].shown[-1].content, "the text itself has no mark"
     assert pair.strip.cells["B / A", 3].text() == "×1.00"
     assert pair.strip.cells["A", 3].text() == "512 B"  # 2 layers x 2 heads x 16 numbers x 4 bytes, keys and values
+
+
+def test_caches_that_have_not_begun_to_differ_are_told_of(panel: ChatPanel, pair: PairView, qtbot: QtBot) -> None:
+    kind = KV_CODECS.choose("int8")
+    choose(pair, "B", cache=CacheConfig(codec=kind, value_codec=kind, window=256))
+    say(panel, qtbot, "hi")
+    assert "So few tokens are kept exact by both caches." in pair.strip.verdict.text()
+    choose(pair, "B", cache=CacheConfig(codec=kind, value_codec=kind))
+    say(panel, qtbot, "hi")
+    assert "kept exact" not in pair.strip.verdict.text()
 
 
 def test_both_stream_together(panel: ChatPanel, pair: PairView, qtbot: QtBot) -> None:
@@ -432,6 +442,7 @@ def test_figures_in_words() -> None:
     assert sameness(0, None, None) == ""
     assert sameness(1, None, None, running=True) == "Identical so far: 1 token"
     assert sameness(1200, None, 3.1e-5) == "Identical: 1,200 tokens; their log-probabilities differ by 3.1e−5 at most"
+    assert "by 0.15 at most" in sameness(1200, None, 0.1512)
     assert sameness(12, None, 0.0).endswith("differ by 0 at most")
     assert sameness(30, 4, 0.2) == f"{MARK} First different token: no. 5, after 4 identical"
     assert sameness(30, 0, None) == f"{MARK} Different from the first token on"

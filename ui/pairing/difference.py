@@ -63,10 +63,12 @@ def sameness(tokens: int, first: int | None, logprob: float | None, *, running: 
     count = tokens_text(tokens)
     if running:
         return f"Identical so far: {count}"
-    near = "" if logprob is None else f"; their log-probabilities differ by {_power(logprob)} at most"
+    near = "" if logprob is None else f"; their log-probabilities differ by {_size(logprob)} at most"
     return f"Identical{' as far as both go' if broken else ''}: {count}{near}"
 
 
-def _power(value: float) -> str:
-    """1.2e−5, and 0 for nothing at all."""
-    return re.sub(r"e([+-])0*", lambda sign: "e−" if sign[1] == "-" else "e", f"{value:.1e}") if value else "0"
+def _size(nats: float) -> str:
+    """0.15, 1.2e−5, and 0 for nothing at all."""
+    if nats >= 0.01:
+        return f"{nats:.2g}"
+    return re.sub(r"e([+-])0*", lambda sign: "e−" if sign[1] == "-" else "e", f"{nats:.1e}") if nats else "0"

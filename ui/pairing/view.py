@@ -169,7 +169,10 @@ class PairView(QWidget):
             self.strip.say(f"Side {' and '.join(silent)} gave no reply to compare.")
             return
         broken = any(one is None or one.result.stop_reason == "stopped" for one in (reply.a, reply.b))
-        self.strip.say(sameness(reply.compared, reply.first_difference, reply.logprob_difference, broken=broken))
+        said = sameness(reply.compared, reply.first_difference, reply.logprob_difference, broken=broken)
+        a, b = (self.controller.settings[side].cache for side in SIDES)
+        both_exact = a != b and set(reply.exact) == set(SIDES)
+        self.strip.say(f"{said}. So few tokens are kept exact by both caches." if both_exact and said else said)
 
     def _answered(self, side: str) -> bool:
         """A side has a reply to the newest message."""
