@@ -42,8 +42,8 @@ _ALL = (
     CachePreset(
         "small",
         "Small · K3/V3",
-        "Keys and values in 3 bits, 8 in the first and the last layer, the first 4 tokens and the last 64 exact: visibly lossy.",
-        _turboquant(3, 3, edge_layers=1),
+        "Keys and values in 3 bits, the first 4 tokens and the last 64 exact: visibly lossy.",
+        _turboquant(3, 3),
     ),
 )
 

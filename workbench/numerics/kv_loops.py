@@ -19,7 +19,7 @@ TILE = 512
 def products(bits: int) -> tuple[jit.Kernel, jit.Kernel]:
     """(scores, weighted sums) for codes of so many bits, 0 for int8 numbers. Compiled for each alone: a loop that asks how many there
     are is not vectorised."""
-    names = _parts({"_decode": bits})
+    names = {**_steps(), "_decode": _decoder(bits)}
     scores, weighted = (jit.shared_kernel(_bound(f, f"{f.__name__}_{bits}", names)) for f in (_scores, _weighted))
     return scores, weighted
 
@@ -27,19 +27,27 @@ def products(bits: int) -> tuple[jit.Kernel, jit.Kernel]:
 @cache
 def attention(key_bits: int, value_bits: int) -> tuple[jit.Kernel, jit.Kernel]:
     """(attention tile by tile, what it comes to in all) for keys and values of so many bits."""
-    names = _parts({"_decode_keys": key_bits, "_decode_values": value_bits})
-    tiles = jit.shared_kernel(_bound(_attend, f"_attend_{key_bits}_{value_bits}", names))
-    return tiles, jit.kernel(_bound(_combine, "_combine", names))
+    names = {**_steps(), "_decode_keys": _decoder(key_bits), "_decode_values": _decoder(value_bits)}
+    return jit.shared_kernel(_bound(_attend, f"_attend_{key_bits}_{value_bits}", names)), _combination()
 
 
-def _parts(decoders: dict[str, int]) -> dict[str, Any]:
-    """The names that a kernel's code finds: this file's, with the functions it calls compiled."""
+@cache
+def _combination() -> jit.Kernel:
+    return jit.kernel(_bound(_combine, "_combine", _steps()))
+
+
+@cache
+def _steps() -> dict[str, Any]:
+    """The names that a kernel's code finds: this file's, with the functions it calls compiled, once for all kernels."""
     names = {**globals(), **{f"_dots_{n}": make_dots(n) for n in (1, 2, 3, 4)}, **{f"_add_{n}": make_add(n) for n in (1, 4)}}
     for part in (_exp, _factors, _dots, _add, _raise, _near_scores, _near_sums, _weights):
         names[part.__name__] = jit.part(_bound(part, part.__name__, names))
-    for name, bits in decoders.items():
-        names[name] = jit.part(_bound(_decode, name, {**names, "_expand": make_expand(bits)}))
     return names
+
+
+@cache
+def _decoder(bits: int) -> Any:
+    return jit.part(_bound(_decode, f"_decode_{bits}", {**_steps(), "_expand": make_expand(bits)}))
 
 
 def _bound(function: Any, name: str, names: dict[str, Any]) -> Any:
@@ -55,7 +63,7 @@ def _bound(function: Any, name: str, names: dict[str, Any]) -> Any:
 
 _GROUP = 16
 
-_expand: Any = None  # what `_parts` puts in place of these: the steps made in kv_vectors, and loops for keys' and values' bits
+_expand: Any = None  # what is put in place of these above: the steps made in kv_vectors, and loops for keys' and values' bits
 _dots_1: Any = None
 _dots_2: Any = None
 _dots_3: Any = None
