@@ -172,7 +172,7 @@ class ExportWindow(QDialog):
         self.name.set_full_text(summary.name)
         adapter = session.adapter
         merged = "" if adapter is None else f" The adapter “{adapter.name}” is added into the weights at strength {adapter.strength:g}."
-        self.words.setText(f"{count_text(summary.parameters)} parameters, {summary.dtype} in memory.{merged}")
+        self.words.setText(f"{count_text(summary.parameters)} parameters, {summary.precision} in memory.{merged}")
         self._on_config(self.form.value)
 
     @Slot(object)

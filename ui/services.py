@@ -50,6 +50,8 @@ class AppBus(QObject):
     """(name, ModelConfig) of what the Model panel shows now, as often as it shows another."""
     edit_requested = Signal(object)
     """(name, ModelConfig) that a person wants as the Model panel's draft."""
+    quality_requested = Signal()
+    """A person wants to know what the settings in use do to the model's predictions."""
     heal_requested = Signal(object)
     """str: why the loaded model needs a fine-tune (what was converted); the Fine-tune panel sets itself up for it and comes up."""
 

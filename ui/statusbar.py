@@ -149,7 +149,7 @@ class StatusBar(QStatusBar):
             self.model.show_text("No model")
             return
         self.model.show_text(f"{model.name} · {count_text(model.parameters)}")
-        self.model.setToolTip(f"{model.name}\n{model.path}\n{bytes_text(model.parameter_bytes)} of weights in {model.dtype}")
+        self.model.setToolTip(f"{model.name}\n{model.path}\n{bytes_text(model.parameter_bytes)} of weights in {model.precision}")
 
     @Slot(object)
     def _on_events(self, events: list[Event]) -> None:

@@ -57,6 +57,11 @@ class ModelSummary:
     def context(self) -> int:
         return self.config.max_positions
 
+    @property
+    def precision(self) -> str:
+        """What the weights are kept as, in words: float32, or "int8 and float32"."""
+        return f"{self.quantization} and {self.dtype}" if self.quantization else self.dtype
+
     def to_json(self) -> dict[str, Any]:
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
         return {**plain, "path": str(self.path), "config": to_dict(self.config), "notices": list(self.notices)}

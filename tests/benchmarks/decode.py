@@ -1,6 +1,7 @@
-"""Decoding one sequence with the exact cache, and time to the first token: ours beside transformers.
+"""Decoding one sequence with the exact cache, and time to the first token: ours, in full precision and in fewer bits, beside transformers.
 
-The figures of the README's table *Speed*. Ours is `generate`, the path of the chat, not a bare loop.
+The figures of the README's tables. Ours is `generate`, the path of the chat, not a bare loop. What a scheme does to the perplexity of
+the built-in prose is measured beside its speed. Embeddings and head are quantized too: norms alone stay as they are.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ def main() -> None:
 
     from workbench.caches import KVCache
     from workbench.checkpoints import load_checkpoint
+    from workbench.data.samples import sample_text
     from workbench.devices import choose_compute
-    from workbench.generation import GenerationConfig, TokenEvent, generate
+    from workbench.generation import GenerationConfig, TokenEvent, generate, score
+    from workbench.quantization import SCHEMES, quantize, twin
 
     torch.set_num_threads(args.threads)
     loaded = load_checkpoint(args.model)
@@ -28,8 +31,11 @@ def main() -> None:
     ids = torch.randint(1000, 20000, (LONG,), generator=torch.Generator().manual_seed(0)).tolist()
     auto = choose_compute("cpu", "auto").prefill_dtype
 
-    def ours(prompt: int, new: int, dtype: torch.dtype | None = None, cached: bool = True) -> list[float]:
-        """Milliseconds of each token, the first one's with the prompt's."""
+    small = {kind: quantize(twin(model), kind, ("*norm*",)) for kind in SCHEMES.names()}
+
+    def ours(prompt: int, new: int, dtype: torch.dtype | None = None, cached: bool = True, kind: str | None = None) -> list[float]:
+        """Milliseconds of each token, the first one's with the prompt's. `kind`: of weights in few bits."""
+        model = loaded.model if kind is None else small[kind]
         cache = KVCache.for_model(model, capacity=prompt + new) if cached else None
         config = GenerationConfig(do_sample=False, max_new_tokens=new)
         events = generate(model, None, ids[:prompt], config, cache=cache, stop_ids=(), prefill_dtype=dtype)
@@ -50,6 +56,7 @@ def main() -> None:
     decode = interleave(
         {
             "ours, exact cache, float32": lambda: sum(ours(PROMPT, NEW + 1)[1:]) / NEW / 1000,
+            **{f"ours, weights {k}": lambda k=k: sum(ours(PROMPT, NEW + 1, kind=k)[1:]) / NEW / 1000 for k in small},  # type: ignore[misc]
             "transformers, DynamicCache, float32": lambda: per_token(peers["float32"]),
             "transformers, DynamicCache, bfloat16": lambda: per_token(peers["bfloat16"]),
         },
@@ -59,6 +66,7 @@ def main() -> None:
         {
             "ours, float32": lambda: ours(LONG, 1)[0] / 1000,
             f"ours, automatic precision ({auto})": lambda: ours(LONG, 1, auto)[0] / 1000,
+            **{f"ours, weights {k}, automatic precision": lambda k=k: ours(LONG, 1, auto, kind=k)[0] / 1000 for k in small},  # type: ignore[misc]
             "transformers, float32": lambda: theirs(peers["float32"], LONG, 1),
             "transformers, bfloat16": lambda: theirs(peers["bfloat16"], LONG, 1),
         },
@@ -68,7 +76,22 @@ def main() -> None:
     base, start = decode["transformers, DynamicCache, float32"]["median"], first["transformers, float32"]["median"]
     rows = [_row(name, f"ms/token at {PROMPT}", found, base) for name, found in {**decode, **uncached}.items()]
     rows += [_row(name, f"first token after {LONG}, ms", found, start) for name, found in first.items()]
+
+    def perplexity(model: Any) -> float:
+        events = score(model, loaded.tokenizer, loaded.tokenizer.encode(sample_text()), window=512)  # type: ignore[union-attr]
+        while True:
+            try:
+                next(events)
+            except StopIteration as end:
+                return float(end.value.perplexity)
+
     report(f"Decode and first token, {args.threads} threads", rows, args.json)
+    whole = perplexity(model)
+    prices = [
+        {"weights": kind, "MB": sum(p.nbytes for p in other.parameters()) / 1e6, "perplexity, %": 100 * (perplexity(other) / whole - 1)}
+        for kind, other in {"float32": model, **small}.items()
+    ]
+    report("Weights in few bits", prices, args.json)
 
 
 def _row(name: str, what: str, found: dict[str, float], base: float) -> dict[str, Any]:

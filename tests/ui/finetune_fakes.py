@@ -100,7 +100,7 @@ class FakeSession:
 
 
 def model(name: str = "tiny") -> Any:
-    return SimpleNamespace(name=name, parameters=100_000, dtype="float32", device="cpu", chat=True)
+    return SimpleNamespace(name=name, parameters=100_000, dtype="float32", precision="float32", device="cpu", chat=True)
 
 
 @pytest.fixture

@@ -37,7 +37,8 @@ BUDGET_MS = 50
 def summary_of(config: ModelConfig, path: Path, name: str = "mine") -> Any:
     count = account(config).parameters
     return SimpleNamespace(
-        name=name, path=path, format="gguf", family="llama", config=config, parameters=count, parameter_bytes=4 * count, dtype="float32",
+        name=name, path=path, format="gguf", family="llama", config=config, parameters=count, parameter_bytes=4 * count,
+        dtype="float32", precision="float32",
         prefill_dtype=None, device="cpu", chat=True, notices=(), context=config.max_positions,
     )  # fmt: skip
 

@@ -30,7 +30,7 @@ class FakeSession:
     """Plans sizes by format; an export waits until it is let through."""
 
     def __init__(self) -> None:
-        self.model: Any = SimpleNamespace(name="SmolLM2-135M.Q4_1", parameters=134_500_000, dtype="float32")
+        self.model: Any = SimpleNamespace(name="SmolLM2-135M.Q4_1", parameters=134_500_000, dtype="float32", precision="float32")
         self.adapter: Any = None
         self.calls: list[tuple[Any, ...]] = []
         self.through = threading.Event()

@@ -38,7 +38,7 @@ def test_memory_is_measured(bar: StatusBar) -> None:
 def test_engine_and_model_are_named(bar: StatusBar, services: Services, fake_session: Any) -> None:
     services.bus.engine_ready.emit(fake_session)
     assert bar.device.text() == "CPU · float32 · 2 threads"
-    model = SimpleNamespace(name="SmolLM2", parameters=134_515_008, parameter_bytes=538_060_032, dtype="float32", path="/m")
+    model = SimpleNamespace(name="SmolLM2", parameters=134_515_008, parameter_bytes=538_060_032, precision="float32", path="/m")
     services.bus.model_changed.emit(model)
     assert bar.model.text() == "SmolLM2 · 134.5 M"
     assert bar.model.accessibleName() == "Model: SmolLM2 · 134.5 M"
@@ -86,7 +86,7 @@ def test_cells_do_not_shrink(bar: StatusBar) -> None:
 
 def test_it_fits_a_small_window(bar: StatusBar, services: Services, fake_session: Any, gate: Any, qtbot: QtBot) -> None:
     services.bus.engine_ready.emit(fake_session)
-    model = SimpleNamespace(name="SmolLM2-135M-Instruct", parameters=134_515_008, parameter_bytes=538_060_032, dtype="float32", path="/m")
+    model = SimpleNamespace(name="SmolLM2-135M-Instruct", parameters=134_515_008, parameter_bytes=538_060_032, precision="float32", path="/m")
     services.bus.model_changed.emit(model)
     services.bus.events.emit([Progress(message="x", metrics={"cache_bytes": 123e6})])
     services.jobs.start("sample-chat-lora-r16", gate(), "train")

@@ -366,7 +366,7 @@ class TestTitle:
     def test_the_model_is_in_the_title(self, window: Window) -> None:
         from types import SimpleNamespace
 
-        model = SimpleNamespace(name="SmolLM2", parameters=1, parameter_bytes=4, dtype="float32", path="/m")
+        model = SimpleNamespace(name="SmolLM2", parameters=1, parameter_bytes=4, dtype="float32", precision="float32", path="/m")
         window.services.bus.model_changed.emit(model)
         assert window.windowTitle() == f"SmolLM2 – {TITLE}"
         window.services.bus.model_changed.emit(None)

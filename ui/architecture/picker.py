@@ -194,4 +194,5 @@ def _progress_words(activity: Activity) -> str:
 
 def _model_words(summary: Any) -> str:
     chats = [] if summary.chat else ["no chat template"]
-    return " · ".join([f"{bytes_text(summary.parameter_bytes)} as {summary.dtype}", f"context {summary.config.max_positions:,}", *chats])
+    weights = f"{bytes_text(summary.parameter_bytes)} as {summary.precision}"
+    return " · ".join([weights, f"context {summary.config.max_positions:,}", *chats])

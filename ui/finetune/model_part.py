@@ -20,7 +20,7 @@ PARTS = 1000
 
 def model_words(summary: Any) -> str:
     """ "134.5 M parameters · float32 · cpu"."""
-    parts = [f"{count_text(summary.parameters)} parameters", str(summary.dtype), str(summary.device).upper()]
+    parts = [f"{count_text(summary.parameters)} parameters", str(summary.precision), str(summary.device).upper()]
     if not summary.chat:
         parts.append("no chat template")
     return " · ".join(parts)

@@ -18,7 +18,8 @@ NORM_CODES = "As 8-bit gains with one scale."
 
 @dataclass(frozen=True)
 class ModulePlan:
-    """One module. `kind`: linear, head, embedding or norm. `reason` says why it stays, or what else there is to know."""
+    """One module. `kind`: linear, head, embedding or norm. `reason` says why it stays, or what else there is to know; one that is
+    `fixed` stays whatever is chosen."""
 
     name: str
     kind: str
@@ -27,6 +28,7 @@ class ModulePlan:
     bytes_after: int
     chosen: bool
     reason: str
+    fixed: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {**self.__dict__, "shape": list(self.shape)}
@@ -61,7 +63,7 @@ def _row(place: Place, config: QuantizationConfig, scheme: Scheme) -> ModulePlan
     before = place.plain_nbytes
     chosen, reason = decision(place, config)
     after = after_nbytes(place, scheme) if chosen else before
-    return ModulePlan(place.name, place.kind, place.shape, before, after, chosen, reason)
+    return ModulePlan(place.name, place.kind, place.shape, before, after, chosen, reason, bool(place.fixed))
 
 
 def decision(place: Place, config: QuantizationConfig) -> tuple[bool, str]:
