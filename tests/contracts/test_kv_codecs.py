@@ -363,3 +363,66 @@ def test_an_exact_cache_can_be_taken_over(kind: str, model: Transformer, ids: Te
     assert (taken.length, taken.nbytes) == (direct.length, direct.nbytes)
     for a, b in zip(taken.layers, direct.layers, strict=True):
         torch.testing.assert_close(a.read(150)[0].float(), b.read(150)[0].float(), rtol=1e-3, atol=1e-3)
+
+
+@EACH
+@pytest.mark.parametrize("start", ["int8", "turboquant"])
+def test_another_codecs_cache_can_be_taken_over(kind: str, start: str, model: Transformer, ids: Tensor) -> None:
+    """Encoded again from what the other one decodes to, and then it goes on."""
+    old, new = KVCache.for_model(model, start, batch=2), KVCache.for_model(model, kind, batch=2, sinks=3, window=20)
+    model(ids[:, :120], old)
+    new.take_over(old)
+    assert new.length == 120
+    for source, made in zip(old.layers, new.layers, strict=True):
+        stored = layer_of(kind, sinks=3, window=20)
+        stored.store(*source.read(120), 0)
+        for a, b in zip(made.read(120), stored.read(120), strict=True):
+            assert torch.equal(a, b)
+    assert relative(in_chunks(model, new, ids[:, 120:], 7), model(ids)[:, 120:]) < tolerance(kind) + 0.1
+
+
+@EACH
+@pytest.mark.parametrize("chunk", [1, 7])
+def test_it_serves_sliding_windows(kind: str, ids: Tensor, chunk: int) -> None:
+    config = ModelConfig(vocab_size=61, n_layers=2, d_model=32, n_heads=4, n_kv_heads=2, head_dim=64, max_positions=320, sliding_window=40)
+    sliding = build_model(config).requires_grad_(False)
+    out = in_chunks(sliding, KVCache.for_model(sliding, kind, batch=2), ids, chunk)
+    assert relative(out, sliding(ids)) < tolerance(kind)
+
+
+@EACH
+@pytest.mark.parametrize(("width", "heads", "per_head"), [(20, 1, 3), (12, 3, 1), (80, 2, 4), (8, 1, 1)])
+def test_odd_widths_and_any_number_of_heads(kind: str, width: int, heads: int, per_head: int) -> None:
+    """Attention of one token and of several equals decode-then-attend, and the batch is as each of its rows alone."""
+    shape = replace(SHAPE, heads=heads, width=width, batch=3)
+    layer, alone = layer_of(kind, shape, sinks=2, window=5), layer_of(kind, replace(shape, batch=1), sinks=2, window=5)
+    start = 0
+    for seed, tokens in enumerate((90, 1, 40, 1)):
+        q, k, v = (vectors(tokens, n, 3, width, 10 * seed + i) for i, n in enumerate((heads * per_head, heads, heads)))
+        frame = Frame(torch.arange(start, start + tokens)[None].expand(3, -1), start)
+        keys, values = (torch.cat((old.float(), new), 2) for old, new in zip(layer.read(start), (k, v), strict=True))
+        wanted = attend(q, keys, values, Scoring(scale=0.2), frame)
+        out = layer.attend(q, k, v, Scoring(scale=0.2), frame)
+        torch.testing.assert_close(out, wanted, rtol=1e-4, atol=1e-5)
+        row = alone.attend(q[1:2], k[1:2], v[1:2], Scoring(scale=0.2), replace(frame, positions=frame.positions[1:2]))
+        torch.testing.assert_close(row, out[1:2], rtol=1e-4, atol=1e-5)
+        start += tokens
+    for a, b in zip(alone.read(start), layer.read(start), strict=True):
+        assert torch.equal(a, b[1:2])
+
+
+@EACH
+@pytest.mark.parametrize("bad", ["zeros", "huge", "nan", "infinite"])
+def test_no_history_makes_attention_fail(kind: str, bad: str) -> None:
+    """Vectors of zeros, huge ones and such as are no numbers: what is encoded counts as finite, and later tokens find answers."""
+    k, v = vectors(200), vectors(200, seed=1)
+    value = {"zeros": 0.0, "huge": 1e30, "nan": float("nan"), "infinite": float("inf")}[bad]
+    k[:, :, 100:103], v[:, :, 100:103, ::2] = value, value
+    layer = layer_of(kind)
+    layer.store(k, v, 0)
+    for keys in layer.read(160):
+        assert kind == "exact" or bool(keys.isfinite().all())
+    for tokens in (1, 3):
+        q, new_k, new_v = (vectors(tokens, heads, seed=20) * 1e-3 for heads in (4, 2, 2))
+        out = layer.attend(q, new_k, new_v, Scoring(scale=0.125), Frame(torch.arange(200, 200 + tokens)[None].expand(2, -1), 200))
+        assert bool(out.isfinite().all()) or (kind == "exact" and bad in ("nan", "infinite"))

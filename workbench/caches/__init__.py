@@ -1,7 +1,9 @@
 """The KV cache: keys and values of the tokens seen so far, owned by whoever runs the job."""
 
 from workbench.caches import exact as _exact  # noqa: F401  (registers the kind)
+from workbench.caches import int4 as _int4  # noqa: F401
 from workbench.caches import int8 as _int8  # noqa: F401
+from workbench.caches import kivi as _kivi  # noqa: F401
 from workbench.caches import turboquant as _turboquant  # noqa: F401
 from workbench.caches.base import KV_CODECS, Codec, CodecShape, LayerCache, LayerShape, Plane, SlotMap
 from workbench.caches.cache import KVCache
