@@ -20,9 +20,8 @@ def main() -> None:
 
     from workbench.caches import KVCache
     from workbench.checkpoints import load_checkpoint
-    from workbench.data.samples import sample_text
     from workbench.devices import choose_compute
-    from workbench.generation import GenerationConfig, TokenEvent, generate, score
+    from workbench.generation import GenerationConfig, TokenEvent, generate
     from workbench.quantization import SCHEMES, quantize, twin
 
     torch.set_num_threads(args.threads)
@@ -30,7 +29,6 @@ def main() -> None:
     model = loaded.model
     ids = torch.randint(1000, 20000, (LONG,), generator=torch.Generator().manual_seed(0)).tolist()
     auto = choose_compute("cpu", "auto").prefill_dtype
-
     small = {kind: quantize(twin(model), kind, ("*norm*",)) for kind in SCHEMES.names()}
 
     def ours(prompt: int, new: int, dtype: torch.dtype | None = None, cached: bool = True, kind: str | None = None) -> list[float]:
@@ -73,25 +71,36 @@ def main() -> None:
         args.repeats,
     )
     uncached = interleave({"ours, no cache, float32": lambda: sum(ours(PROMPT, 5, cached=False)[1:]) / 4 / 1000}, 2)
+    report(f"Decode and first token, {args.threads} threads", _rows({**decode, **uncached}, first), args.json)
+    report("Weights in few bits", _prices(loaded, small), args.json)
+
+
+def _rows(decode: dict[str, dict[str, float]], first: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
     base, start = decode["transformers, DynamicCache, float32"]["median"], first["transformers, float32"]["median"]
-    rows = [_row(name, f"ms/token at {PROMPT}", found, base) for name, found in {**decode, **uncached}.items()]
-    rows += [_row(name, f"first token after {LONG}, ms", found, start) for name, found in first.items()]
+    rows = [_row(name, f"ms/token at {PROMPT}", found, base) for name, found in decode.items()]
+    return rows + [_row(name, f"first token after {LONG}, ms", found, start) for name, found in first.items()]
+
+
+def _prices(loaded: Any, small: dict[str, Any]) -> list[dict[str, Any]]:
+    """What each scheme does to the weights' bytes, and to the perplexity of the built-in prose."""
+    from workbench.data.samples import sample_text
+    from workbench.generation import score
+
+    ids = loaded.tokenizer.encode(sample_text())
 
     def perplexity(model: Any) -> float:
-        events = score(model, loaded.tokenizer, loaded.tokenizer.encode(sample_text()), window=512)  # type: ignore[union-attr]
+        events = score(model, loaded.tokenizer, ids, window=512)
         while True:
             try:
                 next(events)
             except StopIteration as end:
                 return float(end.value.perplexity)
 
-    report(f"Decode and first token, {args.threads} threads", rows, args.json)
-    whole = perplexity(model)
-    prices = [
-        {"weights": kind, "MB": sum(p.nbytes for p in other.parameters()) / 1e6, "perplexity, %": 100 * (perplexity(other) / whole - 1)}
-        for kind, other in {"float32": model, **small}.items()
+    whole = perplexity(loaded.model)
+    return [
+        {"weights": kind, "MB": sum(p.nbytes for p in model.parameters()) / 1e6, "perplexity, %": 100 * (perplexity(model) / whole - 1)}
+        for kind, model in {"float32": loaded.model, **small}.items()
     ]
-    report("Weights in few bits", prices, args.json)
 
 
 def _row(name: str, what: str, found: dict[str, float], base: float) -> dict[str, Any]:

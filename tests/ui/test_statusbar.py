@@ -86,7 +86,9 @@ def test_cells_do_not_shrink(bar: StatusBar) -> None:
 
 def test_it_fits_a_small_window(bar: StatusBar, services: Services, fake_session: Any, gate: Any, qtbot: QtBot) -> None:
     services.bus.engine_ready.emit(fake_session)
-    model = SimpleNamespace(name="SmolLM2-135M-Instruct", parameters=134_515_008, parameter_bytes=538_060_032, precision="float32", path="/m")
+    model = SimpleNamespace(
+        name="SmolLM2-135M-Instruct", parameters=134_515_008, parameter_bytes=538_060_032, precision="float32", path="/m"
+    )
     services.bus.model_changed.emit(model)
     services.bus.events.emit([Progress(message="x", metrics={"cache_bytes": 123e6})])
     services.jobs.start("sample-chat-lora-r16", gate(), "train")
