@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from workbench.commands.against import against_flag, against_settings, answer_both
 from workbench.commands.base import STOPPED, Console, verb
 from workbench.commands.cache_flags import cache_config, cache_flags
 from workbench.commands.common import adapter_flag, compute_flags, model_argument, open_model
 from workbench.commands.quantize_flags import quantize_flags
+from workbench.core.errors import ConfigError
 from workbench.core.events import Event
 from workbench.core.flags import add_flags, from_flags
 from workbench.core.format import bytes_text
@@ -28,6 +30,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     cache_flags(parser, "exact")
     adapter_flag(parser)
     quantize_flags(parser)
+    against_flag(parser)
     compute_flags(parser)
     add_flags(parser, GenerationConfig)
 
@@ -35,14 +38,20 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 @verb("generate", "Continue a text or answer a message, streaming.", _arguments)
 def run(args: argparse.Namespace, console: Console) -> int:
     from workbench.generation import Conversation, GenerationConfig
-    from workbench.requests import ChatRequest, PromptRequest
+    from workbench.requests import ChatRequest, PromptRequest, SideSettings
 
     generation = from_flags(GenerationConfig, args)
     cache = cache_config(args)
+    if args.against is not None and args.chat is None:
+        raise ConfigError("--against compares replies to a message.", hint="Give the message with --chat in place of --prompt.")
+    other = None if args.against is None else against_settings(args.against)
     session = open_model(args, console)
     show = _Show(console)
     if args.chat is not None:
         conversation = Conversation(args.system).add("user", args.chat)
+        if other is not None:
+            own = SideSettings(cache=cache, quantization=session.quantization_config)
+            return answer_both(session, conversation, generation, own, other, console)
         chat = ChatRequest(conversation=conversation, generation=generation, cache=cache)
         answer: Reply = console.follow(session.reply(chat, console.control), show)
         result, data = answer.result, answer.to_json()
