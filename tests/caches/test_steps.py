@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from workbench.caches import KV_CODECS, CodecShape
+from workbench.caches import KV_CODECS, CacheConfig, CodecShape, LayerShape
 from workbench.caches.base import Codec, Role
+from workbench.caches.plan import LayerPlan, build_layer
 from workbench.core.fields import field_problems
+from workbench.numerics.attention import Frame, Scoring, attend
 
 CPU = torch.device("cpu")
 INT4: list[dict[str, Any]] = [
@@ -110,3 +112,16 @@ def test_a_rotation_spreads_large_channels_over_all() -> None:
 def test_options_out_of_bounds_are_refused() -> None:
     for kind, options in (("int4", {"group_size": 4}), ("int4", {"range": "wide"}), ("kivi", {"bits": 1})):
         assert [problem.field for problem in field_problems(KV_CODECS.choose(kind, options).options)] == list(options)
+
+
+@pytest.mark.parametrize("rotated", [False, True])
+def test_one_group_is_attended_to_in_one_call(rotated: bool) -> None:
+    choice = KV_CODECS.choose("int4", {"rotated": rotated, "group_size": None})
+    shape = LayerShape(0, 1, 2, 3, 64, 400, torch.float32, CPU)
+    layer = build_layer(LayerPlan(choice, choice), shape, CacheConfig(codec=choice, value_codec=choice, sinks=2, window=20))
+    layer.store(some(350), some(350, seed=1), 0)
+    q, k, v = torch.randn(2, 6, 1, 64), some(1, seed=3), some(1, seed=4)
+    frame = Frame(torch.full((2, 1), 350), 350)
+    keys, values = (torch.cat((old, new), 2) for old, new in zip(layer.read(350), (k, v), strict=True))
+    wanted = attend(q, keys, values, Scoring(scale=0.125), frame)
+    torch.testing.assert_close(layer.attend(q, k, v, Scoring(scale=0.125), frame), wanted, rtol=1e-4, atol=1e-5)

@@ -12,7 +12,7 @@ from workbench.core.fields import Problem, field_problems, with_text
 from workbench.core.registry import Choice
 
 _RULE = re.compile(r"(?P<layers>[-\d,\s]+?)(?:/(?P<role>keys|values))?\s*=\s*(?P<kind>[\w-]+)(?::(?P<options>.*))?")
-_RANGE = re.compile(r"(?P<first>-?\d+)(?:-(?P<last>\d+))?")
+_RANGE = re.compile(r"(?P<first>-?\d+)(?:-(?P<last>-?\d+))?")
 
 
 @dataclass(frozen=True)
