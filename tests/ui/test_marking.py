@@ -8,10 +8,11 @@ from PySide6.QtWidgets import QWidget
 from pytestqt.qtbot import QtBot
 
 from ui.chat.code_block import CodeBlock
-from ui.chat.marking import ENDS, MARK, Needle, needle, put, span
+from ui.chat.marking import ENDS, FIGURE, MARK, Needle, needle, put, span
 from ui.chat.message import MessageWidget
+from ui.chat.view import TranscriptView
 from ui.services import Services
-from workbench.generation import Turn
+from workbench.generation import Conversation, Turn
 
 
 def marked(document: QTextDocument) -> str:
@@ -92,3 +93,25 @@ def test_a_mark_stays_with_another_theme_and_goes_with_another_text(services: Se
     assert block.toPlainText() == f"One {MARK}two three"
     made.finish(Turn("assistant", "Another text", None), 1, (0, 1), "")
     assert made._widgets[0].toPlainText() == "Another text"
+
+
+@pytest.mark.parametrize("wrapped", ["{}", "```\n{}\n```"], ids=["text", "code"])
+def test_a_mark_that_is_out_of_sight_can_be_gone_to(services: Services, qtbot: QtBot, wrapped: str) -> None:
+    text = wrapped.format("\n\n".join(f"line{i}" for i in range(400)))
+    at = text.index("line200")
+    conversation = Conversation().add("user", "Count.").add("assistant", text, {FIGURE: [at, 7]})
+    view = TranscriptView(services, marks=True)
+    qtbot.addWidget(view)
+    view.resize(500, 400)
+    with qtbot.waitExposed(view):
+        view.show()
+    view.show_conversation(conversation)
+    bar = view.verticalScrollBar()
+    qtbot.waitUntil(lambda: bar.maximum() > 2000, timeout=5000)
+    view.follow()
+    view.show_mark()
+    message = view.messages[-1]
+    seen = message.mapTo(view.viewport(), message.mark_place().center())
+    assert view.viewport().rect().contains(seen)
+    assert 0.3 * bar.maximum() < bar.value() < 0.7 * bar.maximum()
+    assert not view.at_end, "the reader stays there"

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-from PySide6.QtCore import QEvent, Qt, QTimer, Slot
+from PySide6.QtCore import QEvent, QRect, Qt, QTimer, Slot
 from PySide6.QtGui import QColor, QFont, QGuiApplication, QTextCharFormat, QTextCursor, QTextOption, QWheelEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPlainTextEdit, QTextEdit, QVBoxLayout
 
@@ -145,6 +145,16 @@ class CodeBlock(QFrame):
         self._mark = wanted
         self.language.setText(f"{self._block.language or 'text'}  {MARK}")
         self._underline()
+
+    def mark_place(self) -> QRect:
+        """Where the mark is, in this widget; empty without one."""
+        if self._mark is None:
+            return QRect()
+        cursor = span(self.code.document(), self._mark)
+        if cursor is None:
+            return self.language.geometry()
+        place = self.code.cursorRect(cursor)
+        return QRect(self.code.viewport().mapTo(self, place.topLeft()), place.size())
 
     def _underline(self) -> None:
         found = QTextEdit.ExtraSelection()

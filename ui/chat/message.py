@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from PySide6.QtCore import QEvent, Qt, QUrl, Signal, Slot
+from PySide6.QtCore import QEvent, QRect, Qt, QUrl, Signal, Slot
 from PySide6.QtGui import QFont, QGuiApplication, QKeyEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPlainTextEdit, QVBoxLayout, QWidget
 
@@ -154,6 +154,14 @@ class MessageWidget(QFrame):
             before -= there
         if self._widgets:
             self._widgets[-1].mark(Needle(""))
+
+    def mark_place(self) -> QRect:
+        """Where the mark is, in this widget; empty without one."""
+        for widget in self._widgets:
+            place = widget.mark_place()
+            if not place.isNull():
+                return QRect(widget.mapTo(self, place.topLeft()), place.size())
+        return QRect()
 
     def set_status(self, text: str) -> None:
         """What is going on, under the text; empty hides it."""

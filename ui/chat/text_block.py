@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
-from PySide6.QtCore import QPoint, QSize, QSizeF, Qt, QUrl, Signal
+from PySide6.QtCore import QPoint, QRect, QSize, QSizeF, Qt, QUrl, Signal
 from PySide6.QtGui import (
     QBrush,
     QColor,
@@ -23,7 +23,7 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QFrame, QSizePolicy, QTextBrowser
 
 from ui.chat.blocks import readable
-from ui.chat.marking import Needle, put
+from ui.chat.marking import MARK, Needle, put
 from ui.theme import GRID, Theme
 
 _FEATURES: Final = QTextDocument.MarkdownFeature.MarkdownDialectGitHub | QTextDocument.MarkdownFeature.MarkdownNoHTML
@@ -81,6 +81,11 @@ class TextBlock(QTextBrowser):
         if wanted != self._mark:
             self._mark = wanted
             self._render()
+
+    def mark_place(self) -> QRect:
+        """Where the mark is, in this widget; empty without one."""
+        found = self.document().find(MARK) if self._mark is not None else QTextCursor()
+        return QRect() if found.isNull() else self.cursorRect(found)
 
     def retint(self) -> None:
         """Draw again in the colours of another theme; only marks, links, tables and rules have any of their own."""

@@ -301,6 +301,15 @@ class TranscriptView(QScrollArea):
         bar.setValue(bar.maximum())
         self.down.hide()
 
+    def show_mark(self) -> None:
+        """Go to the newest mark; stay where there is none."""
+        for message in reversed(self.messages):
+            place = message.mark_place()
+            if not place.isNull():
+                top = message.mapTo(self.widget(), place.topLeft()).y()
+                self.verticalScrollBar().setValue(top - self.viewport().height() // 3)
+                return
+
     @Slot(int)
     def _on_scrolled(self, value: int) -> None:
         self._following = value >= self.verticalScrollBar().maximum() - AT_END

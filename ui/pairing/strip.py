@@ -45,6 +45,8 @@ class PairStrip(QWidget):
 
     keep_wanted = Signal(str)
     """Side whose conversation a person wants to go on with."""
+    show_wanted = Signal()
+    """Both transcripts where they part."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,6 +54,9 @@ class PairStrip(QWidget):
         self.verdict.setAccessibleName("How far both replies are the same")
         self.cells: dict[tuple[str, int], QLabel] = {}
         self.keep = {side: self._way_on(side) for side in ("A", "B")}
+        self.show_button = ElidingButton("Show it", "Go to the first different token on both sides.")
+        self.show_button.clicked.connect(self.show_wanted)
+        self.show_button.hide()
         self._box = QBoxLayout(QBoxLayout.Direction.LeftToRight, self)
         self._box.setContentsMargins(LARGE, MEDIUM, LARGE, 0)
         self._box.setSpacing(LARGE)
@@ -77,6 +82,7 @@ class PairStrip(QWidget):
 
     def _made_words(self) -> QBoxLayout:
         ways = QHBoxLayout(spacing=SMALL)
+        ways.addWidget(self.show_button)
         for button in self.keep.values():
             ways.addWidget(button)
         ways.addStretch(1)
@@ -85,6 +91,10 @@ class PairStrip(QWidget):
         words.addWidget(self.verdict, 1)
         words.addLayout(ways)
         return words
+
+    def point_out(self, parted: bool) -> None:
+        """Whether there is a place where both part."""
+        self.show_button.setVisible(parted)
 
     def _way_on(self, side: str) -> ElidingButton:
         button = ElidingButton(f"Keep {side}", f"End the comparison and go on with the conversation of side {side}.")

@@ -79,6 +79,7 @@ class PairView(QWidget):
         control.side_failed.connect(self._on_side_failed)
         control.changed.connect(self._on_changed)
         self.strip.keep_wanted.connect(self.keep_wanted)
+        self.strip.show_wanted.connect(self._show_marks)
         for side, view in self.views.items():
             view.edit_wanted.connect(partial(control.edit, side))
             view.version_wanted.connect(partial(control.choose, side))
@@ -133,6 +134,8 @@ class PairView(QWidget):
         busy = self.controller.generating
         for chooser in self.choosers.values():
             chooser.setEnabled(not busy)
+        last = self.controller.last
+        self.strip.point_out(last is not None and last.first_difference is not None)
         self.strip.offer(() if busy else [side for side in SIDES if self._answered(side)])
         if self.controller.last is None and not busy:
             self._show_figures()
@@ -142,6 +145,11 @@ class PairView(QWidget):
         """Whether messages can be edited and replies asked for again."""
         for view in self.views.values():
             view.set_usable(usable)
+
+    @Slot()
+    def _show_marks(self) -> None:
+        for view in self.views.values():
+            view.show_mark()
 
     def follow(self) -> None:
         """Both transcripts to their ends."""
