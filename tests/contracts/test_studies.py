@@ -20,7 +20,10 @@ from workbench.studies.files import share
 from workbench.tokenizers import ByteTokenizer
 
 EACH = pytest.mark.parametrize("name", STUDIES.names())
-QUICK: dict[str, dict[str, Any]] = {"norm-int8": {"contrast": False, "tokens": 32}}
+QUICK: dict[str, dict[str, Any]] = {
+    "norm-int8": {"contrast": False, "tokens": 32},
+    "kv-cache": {"longest": 40, "points": 4, "prompt": 8, "reply": 8, "other": "int8"},
+}
 """Options with which a study ends in a second on a tiny model."""
 
 

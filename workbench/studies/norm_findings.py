@@ -204,9 +204,7 @@ def _of_parameters(found: Sequence[Findings]) -> list[str]:
     judged = _judged(found, "parameters", "tensor")
     if not judged:
         return []
-    saved = " and ".join(
-        f"{bytes_text(f.saved)} of {bytes_text(f.model_bytes)} ({100 * f.saved / f.model_bytes:.2f} %)" for f, _ in judged
-    )
+    saved = " and ".join(f"{bytes_text(f.saved)} of {bytes_text(f.model_bytes)} ({100 * f.saved / f.model_bytes:.2f} %)" for f, _ in judged)
     said = [f"{_said(judged, 'Int8 for the norms’ parameters, with a scale per vector,')} It would save {saved}."]
     cast = _judged(found, "parameters", "none")
     return said + ([_said(cast, "Casting the parameters without a scale")] if cast else [])

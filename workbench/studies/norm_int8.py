@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from workbench import adapters
 from workbench.checkpoints import Loaded
 from workbench.core.control import Control
-from workbench.core.errors import DataError, FileError, ModelError, WorkbenchError
+from workbench.core.errors import ModelError, WorkbenchError
 from workbench.core.events import Event, Phase, Progress
 from workbench.core.fields import Problem, field_problems, require_usable, setting, to_dict
-from workbench.data.samples import sample_text
 from workbench.studies.base import STUDIES, Study, StudyContext, StudyResult
 from workbench.studies.contrast import small_model
 from workbench.studies.int8_norms import EXACT, Int8Parts, norms, parameter_bytes, stand_in, stand_ins
 from workbench.studies.measure import Figures, compared, cut, read, together
 from workbench.studies.norm_findings import Findings, NormSeen, Row, result
+from workbench.studies.texts import read_text, tokens_of
 
 PRESET = "tiny-gpt2"
 """The small model: LayerNorm, as in the models the question is about."""
@@ -107,7 +106,7 @@ class NormInt8(Study):
         require_usable(self.options)
         if context.loaded is None and not self.options.contrast:
             raise WorkbenchError("There is no model to measure on.", hint="Load one, or let the small model be trained.")
-        text, name = _text(self.options.text)
+        text, name = read_text(self.options.text)
         models = [] if context.loaded is None else [(context.loaded.source.name, context.loaded)]
         if self.options.contrast:
             small = yield from small_model(context, PRESET, self.options.steps, control)
@@ -126,7 +125,7 @@ class NormInt8(Study):
     def _measured(
         self, label: str, loaded: Loaded, text: str, place: tuple[int, int], control: Control
     ) -> Generator[Event, None, Findings | None]:
-        ids, bytes_read = _ids(loaded, text, self.options.tokens, label)
+        ids, bytes_read = tokens_of(loaded, text, self.options.tokens, label)
         if not norms(loaded.model):
             raise ModelError(f"{label} has no norms with parameters.", hint="Load a model that has some.")
         windows = cut(ids, min(self.options.tokens, loaded.config.max_positions))
@@ -157,27 +156,3 @@ class NormInt8(Study):
             norms=tuple(NormSeen(name, module.seen()) for name, module in wrapped.items()), norm_bytes=before, norm_bytes_int8=after,
             model_bytes=sum(p.nbytes for p in loaded.model.parameters()),
         )  # fmt: skip
-
-
-def _text(path: str | None) -> tuple[str, str]:
-    """(text, what it is called)."""
-    if path is None:
-        return sample_text(), "built-in prose"
-    file = Path(path).expanduser()
-    try:
-        return file.read_text(encoding="utf-8"), file.name
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileError(f"{file} cannot be read as a text.", hint="Choose a UTF-8 text file.", details=str(error)) from error
-
-
-def _ids(loaded: Loaded, text: str, most: int, label: str) -> tuple[Sequence[int], int]:
-    if loaded.tokenizer is None:
-        raise ModelError(f"{label} has no tokenizer, so no text can be read with it.", hint="Load a model that comes with one.")
-    if not loaded.config.causal:
-        raise ModelError(f"{label} sees the tokens it is to predict.", hint="Load a model that writes from left to right.")
-    ids = loaded.tokenizer.encode(text[: 16 * most])[:most]
-    if len(ids) < 2:
-        raise DataError(f"The text has {len(ids)} tokens; at least 2 are needed to predict one.", hint="Choose a longer text.")
-    return ids, len(loaded.tokenizer.decode_bytes(ids[1:]))
-
-
