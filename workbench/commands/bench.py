@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from workbench.commands.base import Console, table, verb
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 _PROMPT, _NEW = 128, 32
+_PIECE, _SPARE = 512, 8
+"""Tokens of a prompt that are read at a time, and room behind them."""
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,29 +78,50 @@ def _prefill(session: Session, repeats: int, _: CacheConfig | None) -> list[Row]
 
 
 def _cache(session: Session, repeats: int, asked: CacheConfig | None) -> list[Row]:
+    """Every cache by name and every kind, or the one that is asked for beside the exact one; also at the context that is asked for."""
     import torch
 
-    from workbench.caches import KV_CODECS, KVCache
+    from workbench.caches import CACHE_PRESETS, KV_CODECS, CacheConfig, cache_nbytes
 
-    model, rows = session.loaded.model, []
-    token = torch.ones(1, 1, dtype=torch.int64, device=model.device)
-    for kind in [named_cache(name) for name in KV_CODECS.names()] if asked is None or not asked.use_cache else [asked]:
-        longest = model.config.max_positions if kind.capacity is None else kind.capacity
-        for context in (n for n in (512, 2048) if n + 8 < longest):
-            cache = KVCache.from_config(model, kind, capacity=context + 8)
-            with torch.inference_mode():
-                model.hidden(token.expand(1, context), cache=cache)
-
-                def step(cache: KVCache = cache, context: int = context) -> float:
-                    cache.truncate(context)
-                    started = time.perf_counter()
-                    model(token, cache=cache)
-                    return time.perf_counter() - started
-
-                ms = _median_ms(step, repeats)
-            cache.truncate(context)
-            rows.append({"codec": _name(kind), "context": context, "ms_per_token": ms, "bytes": cache.nbytes})
+    names = dict.fromkeys((*KV_CODECS.names(), *CACHE_PRESETS))
+    kinds = {name: named_cache(name) for name in (names if asked is None or not asked.use_cache else ("exact",))}
+    if asked is not None and asked.use_cache and asked not in kinds.values():
+        kinds[_name(asked)] = asked
+    further = () if asked is None or asked.capacity is None else (asked.capacity - _SPARE,)
+    sizes, rows = session.loaded.config, []
+    for context in sorted({n for n in (512, 2048, *further) if 0 < n <= sizes.max_positions - _SPARE}):
+        halves = cache_nbytes(CacheConfig(), sizes, context, dtype=torch.float16)
+        for name, (ms, nbytes) in _cached_steps(session, kinds, context, repeats).items():
+            row = {"cache": name, "context": context, "ms_per_token": ms, "tokens_per_second": round(1000 / ms, 1), "bytes": nbytes}
+            rows.append({**row, "below_float16": round(halves / nbytes, 2), "below_float32": round(2 * halves / nbytes, 2)})
     return rows
+
+
+def _cached_steps(session: Session, kinds: Mapping[str, CacheConfig], context: int, repeats: int) -> dict[str, tuple[float, int]]:
+    """Median milliseconds of a step after `context` tokens, and what each cache then holds. The text is read once, into an exact cache
+    that the others take over; they take turns, so that a machine that slows down slows all of them."""
+    import torch
+
+    from workbench.caches import KVCache
+
+    model = session.loaded.model
+    ids = (torch.arange(context, device=model.device) * 7919 % (model.config.vocab_size - 1) + 1)[None]
+    taken: dict[str, list[float]] = {name: [] for name in kinds}
+    with torch.inference_mode():
+        read = KVCache.for_model(model, capacity=context)
+        for at in range(0, context, _PIECE):
+            model.hidden(ids[:, at : at + _PIECE], cache=read)
+        caches = {name: KVCache.from_config(model, kind, capacity=context + _SPARE) for name, kind in kinds.items()}
+        for cache in caches.values():
+            cache.take_over(read)
+        sizes = {name: cache.nbytes for name, cache in caches.items()}
+        for _ in range(repeats + 1):
+            for name, cache in caches.items():
+                cache.truncate(context)
+                started = time.perf_counter()
+                int(model(ids[:, :1], cache=cache)[0, -1].argmax())
+                taken[name].append(time.perf_counter() - started)
+    return {name: (round(1000 * statistics.median(seconds[1:]), 3), sizes[name]) for name, seconds in taken.items()}
 
 
 def _train(session: Session, repeats: int, _: CacheConfig | None) -> list[Row]:
