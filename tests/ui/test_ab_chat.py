@@ -14,7 +14,8 @@ from PySide6.QtGui import QAccessible
 from PySide6.QtWidgets import QApplication, QWidget
 from pytestqt.qtbot import QtBot
 
-from tests.ui.chat_fakes import composer, open_panel, say
+from tests.ui import chat_fakes
+from tests.ui.chat_fakes import composer, open_panel
 from tests.ui.test_chat_keys import NAMED
 from ui.chat.code_block import CodeBlock
 from ui.chat.marking import ENDS, MARK
@@ -36,6 +37,7 @@ from workbench.tokenizers import CHATML, ByteTokenizer
 
 EXACT, NONE = CacheConfig(), CacheConfig(use_cache=False)
 INT4 = QuantizationConfig(scheme="int4")
+COMPILED = 60_000
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +94,13 @@ def replies(pair: PairView) -> tuple[str, str]:
     return found[0].content, found[1].content
 
 
+def say(panel: ChatPanel, qtbot: QtBot, text: str, wait: bool = True) -> None:
+    """Send a message. Loops for quantized weights and caches are compiled with the first one on a new machine."""
+    chat_fakes.say(panel, qtbot, text, wait=False)
+    if wait:
+        qtbot.waitUntil(lambda: not panel._services.jobs.jobs, timeout=COMPILED)
+
+
 def drawn(message: MessageWidget) -> str:
     """What a person reads in a message, names of languages included."""
     return "".join(w.language.text() + w.text if isinstance(w, CodeBlock) else w.toPlainText() for w in message.widgets)
@@ -114,6 +123,7 @@ def test_one_message_is_answered_on_both_sides(panel: ChatPanel, pair: PairView,
     assert cells["B", 2].text() == "off"
     assert cells["B / A", 0].text().startswith("×")
     assert not any(MARK in drawn(view.messages[-1]) for view in pair.views.values())
+    assert not pair.strip.show_button.isVisible()
 
 
 def test_the_first_token_that_differs_is_marked_on_both_sides(panel: ChatPanel, pair: PairView, qtbot: QtBot) -> None:
@@ -129,6 +139,8 @@ def test_the_first_token_that_differs_is_marked_on_both_sides(panel: ChatPanel, 
         assert MARK not in reply.text
         assert MARK not in pair.controller.conversations[side].shown[-1].content, "the text itself has no mark"
     assert pair.strip.cells["B / A", 3].text() == "×1.00"
+    assert pair.strip.show_button.isVisible()
+    pair.strip.show_button.click()
     assert pair.strip.cells["A", 3].text() == "512 B"  # 2 layers x 2 heads x 16 numbers x 4 bytes, keys and values
 
 
@@ -148,7 +160,7 @@ def test_both_stream_together(panel: ChatPanel, pair: PairView, qtbot: QtBot) ->
     say(panel, qtbot, "hi", wait=False)
     assert all(view.growing for view in pair.views.values())
     assert not pair.choosers["A"].isEnabled()
-    qtbot.waitUntil(lambda: not panel._services.jobs.jobs, timeout=5000)
+    qtbot.waitUntil(lambda: not panel._services.jobs.jobs, timeout=COMPILED)
     assert order == ["A", "B"] * 24
     assert pair.choosers["A"].isEnabled()
 
@@ -156,10 +168,10 @@ def test_both_stream_together(panel: ChatPanel, pair: PairView, qtbot: QtBot) ->
 def test_escape_stops_both_and_keeps_their_texts(panel: ChatPanel, pair: PairView, qtbot: QtBot) -> None:
     panel.controller.set_generation(GenerationConfig(do_sample=False, max_new_tokens=1500))
     say(panel, qtbot, "go", wait=False)
-    qtbot.waitUntil(lambda: all(len(s.ids) > 2 for s in pair.controller.streams.values()), timeout=5000)
+    qtbot.waitUntil(lambda: all(len(s.ids) > 2 for s in pair.controller.streams.values()), timeout=COMPILED)
     assert "so far" in pair.strip.verdict.text()
     qtbot.keyClick(composer(panel), Qt.Key.Key_Escape)
-    qtbot.waitUntil(lambda: not panel._services.jobs.jobs, timeout=5000)
+    qtbot.waitUntil(lambda: not panel._services.jobs.jobs, timeout=COMPILED)
     a, b = replies(pair)
     assert a.startswith(b) or b.startswith(a)
     assert all("stopped" in view.messages[-1].badge.text() for view in pair.views.values())
@@ -175,14 +187,14 @@ def test_each_side_goes_on_with_its_own_replies(panel: ChatPanel, pair: PairView
         assert [m.text for m in view.messages][:3] == ["one", reply, "two"]
         assert "tokens reused" in view.messages[-1].badge.text()
     qtbot.mouseClick(pair.views["B"].messages[-1].again_button, Qt.MouseButton.LeftButton)
-    qtbot.waitUntil(lambda: not panel._services.jobs.jobs, timeout=5000)
+    qtbot.waitUntil(lambda: not panel._services.jobs.jobs, timeout=COMPILED)
     assert [view.messages[-1].version.text() for view in pair.views.values()] == ["2/2", "2/2"]
 
 
 def test_a_question_is_edited_on_both_sides(panel: ChatPanel, pair: PairView, qtbot: QtBot) -> None:
     say(panel, qtbot, "one")
     pair.controller.edit("B", 0, "other")
-    qtbot.waitUntil(lambda: not panel._services.jobs.jobs, timeout=5000)
+    qtbot.waitUntil(lambda: not panel._services.jobs.jobs, timeout=COMPILED)
     assert [view.messages[0].text for view in pair.views.values()] == ["other", "other"]
     pair.controller.choose("A", 0, 0)
     assert [view.messages[0].text for view in pair.views.values()] == ["one", "one"]
@@ -208,7 +220,7 @@ def test_an_error_of_one_side_leaves_the_other(panel: ChatPanel, pair: PairView,
     assert [m.role for m in pair.views["A"].messages] == ["user", "assistant"] * 2
     assert [m.text for m in view.messages][:1] == ["again"], "a question that was never answered is replaced"
     pair.controller.edit("A", 2, "changed")
-    qtbot.waitUntil(lambda: not panel._services.jobs.jobs, timeout=5000)
+    qtbot.waitUntil(lambda: not panel._services.jobs.jobs, timeout=COMPILED)
     assert [v.messages[-2].text for v in pair.views.values()] == ["changed", "changed"]
 
 
