@@ -12,11 +12,13 @@ import pytest
 import torch
 
 from workbench.caches import KVCache
+from workbench.caches.coded import CodedLayerCache
 from workbench.core.control import Control
 from workbench.core.errors import ConfigError, DataError
-from workbench.core.events import Progress
+from workbench.core.events import Notice, Progress
 from workbench.core.metrics import METRICS
 from workbench.generation import GenerationConfig, GenerationResult, TokenEvent, generate, score
+from workbench.generation.generate import COMPILES
 from workbench.model import ModelConfig, Transformer, build_model
 from workbench.tokenizers import Tokenizer
 
@@ -354,3 +356,14 @@ def test_a_bidirectional_model_cannot_write_or_score() -> None:
     for steps in (generate(model, None, [1, 2], GenerationConfig()), score(model, None, [1, 2, 3])):
         with pytest.raises(ConfigError, match="fills gaps"):
             next(steps)
+
+
+def test_a_reply_says_once_that_it_waits_for_a_compiler(model: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once there is something for the compiled code to do, and before it is compiled."""
+    monkeypatch.setattr(CodedLayerCache, "compiles", property(lambda layer: layer.coded > 0))
+    events, _ = run(generate(model, None, PROMPT, changed(max_new_tokens=30), cache=KVCache.for_model(model, "int8"), stop_ids=()))
+    said = [i for i, e in enumerate(events) if isinstance(e, Notice)]
+    assert [events[i].message for i in said] == [COMPILES]
+    assert len(tokens_of(events[: said[0]])) == 16 - len(PROMPT)
+    events, _ = run(generate(model, None, PROMPT, GREEDY, cache=KVCache.for_model(model), stop_ids=()))
+    assert not [e for e in events if isinstance(e, Notice)]

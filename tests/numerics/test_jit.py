@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,3 +76,14 @@ def test_without_numba_a_kernel_says_what_to_install(monkeypatch: pytest.MonkeyP
 def test_numba_is_imported_by_the_first_call_only() -> None:
     code = "import sys, workbench.numerics.jit, workbench.model; assert 'numba' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@needs_numba
+def test_code_that_an_earlier_process_left_is_known(tmp_path: Path) -> None:
+    (tmp_path / "fresh.py").write_text(
+        "from workbench.numerics import jit\n\n@jit.shared_kernel\ndef fresh(begin, end, out):\n    out[begin:end] = 1\n"
+    )
+    code = "import torch; from fresh import fresh; print(fresh.kept); fresh(3, torch.zeros(3)); print(fresh.kept)"
+    where = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), *sys.path)), "NUMBA_CACHE_DIR": str(tmp_path / "kept")}
+    seen = [subprocess.run([sys.executable, "-c", code], env=where, capture_output=True, text=True).stdout.split() for _ in range(2)]
+    assert seen == [["False", "True"], ["True", "True"]]

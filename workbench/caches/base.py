@@ -100,6 +100,11 @@ class LayerCache(ABC):
         """Tensors that several layers share (a rotation, a codebook); the owner counts each once."""
         return ()
 
+    @property
+    def compiles(self) -> bool:
+        """Whether the next single token waits some seconds for a compiler, which happens once on a machine."""
+        return False
+
     def attend(self, q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, frame: Frame) -> Tensor:
         """Store k and v [B, G, T, D] and return attention of q [B, H, T, D] over everything stored, [B, H, T, D]."""
         self.store(k, v, frame.start)

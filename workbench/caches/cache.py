@@ -204,6 +204,11 @@ class KVCache:
         return all(bool(layer.slots(self.length).exact.all()) for layer in self.layers)
 
     @property
+    def compiles(self) -> bool:
+        """Whether the next token waits some seconds for a compiler, which happens once on a machine."""
+        return any(layer.compiles for layer in self.layers)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the stored tokens with all that belongs to them, measured on what each layer holds."""
         return sum(layer.nbytes(self.length) for layer in self.layers) + self._shared_nbytes()

@@ -293,6 +293,11 @@ class CodedLayerCache(LayerCache):
             self._prepared = True
         return self._attention
 
+    @property
+    def compiles(self) -> bool:
+        attention = self._whole() if self.coded else None
+        return attention is not None and not attention.kept
+
     def __getstate__(self) -> dict[str, Any]:
         """Copies have tensors of their own."""
         return {**self.__dict__, "_attention": None, "_prepared": False}

@@ -31,6 +31,7 @@ from workbench.tokenizers import StreamDecoder, Tokenizer
 Shorten = Callable[[int], list[int] | None]
 """How many tokens of reply there are -> a shorter prompt with room for them and more, or None."""
 
+COMPILES = "Attention over this kind of cache is being compiled for this machine: some seconds, and only this once."
 READ_AGAIN = "This model's positions cannot be moved: each time the context is full, the tokens that stay are read again."
 LOW_PRECISION_ROWS = 32
 """Prompts shorter than this gain nothing from matrix units that work in `prefill_dtype`."""
@@ -139,6 +140,7 @@ class _Feed:
         self._state, self._shorten = state, shorten
         self._state.ids = self.line
         self._news = [Notice(message=READ_AGAIN)] if cache is not None and len(self.line) < len(prompt) else []
+        self._compiles = False
         self._begin = self.done
         self._goal = len(self.line)
         self._chunk = chunk
@@ -175,6 +177,9 @@ class _Feed:
 
     def news(self) -> list[Notice]:
         """What a person should know, each once."""
+        if not self._compiles and self.cache is not None and self.cache.compiles:
+            self._compiles = True
+            self._news.append(Notice(message=COMPILES))
         said, self._news = self._news, []
         return said
 

@@ -92,6 +92,14 @@ class Kernel:
         """Whether it ran before in this process, for at least one combination of types: the next call will probably not wait."""
         return self._run is not None and bool(getattr(self._run, "signatures", ()))
 
+    @property
+    def kept(self) -> bool:
+        """Whether the next call does not wait for the compiler: it ran before, or an earlier process left its code on disk."""
+        if self.compiled or not available():
+            return True
+        files = getattr(getattr(self._prepared(), "_cache", None), "_cache_file", None)  # private parts of numba
+        return Path(str(getattr(files, "_index_path", ""))).is_file()
+
     def _prepared(self) -> Function:
         with self._lock:
             if self._run is None:

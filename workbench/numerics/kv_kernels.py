@@ -125,6 +125,11 @@ class Attention:
         whole = all(x.codes.stride(2) == x.codes.shape[3] for x in (keys, values))
         return Attention(keys, values, near) if alike and whole and jit.available() else None
 
+    @property
+    def kept(self) -> bool:
+        """False: the first call waits some seconds for the compiler."""
+        return self._tiles.kept
+
     def __call__(self, q: Tensor, scale: float, packed: Span, near: tuple[Span, Span]) -> Tensor:
         """q [B, G, R, W] float32 times `scale` attends to packed vectors and to a part of either run -> [B, G, R, W] float32."""
         batch, heads, rows, width = q.shape
