@@ -296,12 +296,21 @@ class Window(QMainWindow):
         state = self._state
         if not state.docks or not self.restoreState(window_state.decode(state.docks), LAYOUT_VERSION):
             return
+        self._place_new_docks(state.docked)
         self._order_tabs(state.tabs)
         for name in self._tab_names():
             known = name in state.tabs  # a panel that is new since the layout was saved keeps its default
             self._set_shown(name, name not in state.hidden if known else PANELS.place(name).shown)
         if state.current in self._tab_names():
             self.tabs.setCurrentWidget(self.panels[state.current])
+
+    def _place_new_docks(self, known: tuple[str, ...]) -> None:
+        """Docks that are new since the layout was saved become tabs where their kin are; else they would take half of that place."""
+        for name in (n for n in self.docks if n not in known):
+            kin = [n for n in PANELS.in_order() if n in self.docks and n != name and PANELS.place(n).area == PANELS.place(name).area]
+            if kin and not self.docks[kin[0]].isFloating():
+                self.tabifyDockWidget(self.docks[kin[0]], self.docks[name])
+                self.docks[kin[0]].raise_()
 
     def save_layout(self) -> None:
         """Write where everything is. A disk that refuses costs the layout, not the close."""
@@ -311,6 +320,7 @@ class Window(QMainWindow):
             geometry=window_state.encode(self.saveGeometry()),
             docks=window_state.encode(self.saveState(LAYOUT_VERSION)),
             tabs=tuple(tabs),
+            docked=tuple(self.docks),
             hidden=tuple(n for i, n in enumerate(tabs) if not self.tabs.isTabVisible(i)),
             current=next((n for n in tabs if self.panels[n] is current), ""),
         )

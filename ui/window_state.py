@@ -21,12 +21,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class WindowState:
-    """`geometry` and `docks` are Qt's blobs in base64; `tabs` the centre panels in order, `hidden` those not shown."""
+    """`geometry` and `docks` are Qt's blobs in base64; `tabs` the centre panels in order, `hidden` those not shown, `docked`
+    the panels at the edges."""
 
     geometry: str = ""
     docks: str = ""
     tabs: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
+    docked: tuple[str, ...] = ()
     current: str = ""
 
 

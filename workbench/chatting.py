@@ -22,8 +22,6 @@ from workbench.requests import CacheChange, CacheReport
 T = TypeVar("T")
 PROBED = 4096
 """Tokens over which the bytes per token are averaged: a window that stays exact counts little among them."""
-PATIENCE = 0.05
-"""Seconds that a look at the cache waits for the step of a reply that is under way."""
 
 
 def new_cache(model: Transformer, config: CacheConfig) -> KVCache | None:
@@ -85,6 +83,7 @@ class ChatCache:
         self._config: CacheConfig | None = None
         self._change: CacheChange | None = None
         self._seen: CacheReport | None = None
+        self._look_wanted = False
         self._busy = threading.Lock()
         self._step = threading.Lock()
 
@@ -127,19 +126,28 @@ class ChatCache:
                 try:
                     with self._step:
                         event = next(steps)
+                        if self._look_wanted:
+                            self._look()
                 except StopIteration as end:
                     result: T = end.value
                     return result
                 yield event
 
     def report(self) -> CacheReport | None:
-        """What is held now, or was when it was last looked at if a reply is in the middle of a step. None: nothing was cached."""
-        if self._step.acquire(timeout=PATIENCE):
+        """What is held now. Never waits: while a reply is being written it is what was held at the last look, and the end of the
+        step that is under way looks again. None: nothing was cached."""
+        if self._step.acquire(blocking=False):
             try:
-                self._seen = None if self._cache is None or self._config is None else _measured(self._cache, self._config)
+                self._look()
             finally:
                 self._step.release()
+        else:
+            self._look_wanted = True
         return self._seen
+
+    def _look(self) -> None:
+        self._look_wanted = False
+        self._seen = None if self._cache is None or self._config is None else _measured(self._cache, self._config)
 
     # ---- other settings ----------------------------------------------------------------------------------------------
 
@@ -176,7 +184,8 @@ class ChatCache:
         change = CacheChange(how=how, bytes_before=before, bytes_after=after, tokens=kept)
         if tokens:
             self._change = change
-            yield Notice(message=_words(change, tokens))
+            reserved = 0 if self._cache is None else self._cache.allocated_nbytes
+            yield Notice(message=_words(change, tokens), metrics={"cache_bytes": after, "cache_allocated_bytes": reserved})
         return change
 
     def _capacity(self, model: Transformer, config: CacheConfig) -> int:

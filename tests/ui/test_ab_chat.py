@@ -17,11 +17,12 @@ from pytestqt.qtbot import QtBot
 from tests.ui import chat_fakes
 from tests.ui.chat_fakes import composer, open_panel
 from tests.ui.test_chat_keys import NAMED
+from ui.caching.named import OFF, OTHER, name_of, named
 from ui.chat.code_block import CodeBlock
 from ui.chat.marking import ENDS, MARK
 from ui.chat.message import MessageWidget
 from ui.pairing.difference import Figures, place, ratio_text, sameness
-from ui.pairing.settings import OFF, OTHER, first_settings, name_of, named
+from ui.pairing.settings import first_settings
 from ui.pairing.strip import ratios, texts
 from ui.pairing.view import PairView
 from ui.panels.chat import ChatPanel

@@ -55,7 +55,7 @@ def page(qtbot: QtBot, services: Services, session: Session) -> WeightsPage:
 
 def click(page: WeightsPage, qtbot: QtBot, what: Callable[[], None]) -> None:
     what()
-    qtbot.waitUntil(lambda: not page.running, timeout=10_000)
+    qtbot.waitUntil(lambda: not page.running, timeout=60_000)
 
 
 def check(page: WeightsPage, qtbot: QtBot, name: str, checked: bool) -> None:

@@ -9,6 +9,7 @@ from PySide6.QtCore import Qt, Signal, Slot
 from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QLabel, QScrollArea, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 from ui import icons
+from ui.caching.named import OTHER, caches, name_of, named
 from ui.chat.bits import ICON
 from ui.forms.form import ConfigForm
 from ui.services import Services
@@ -16,43 +17,13 @@ from ui.theme import MEDIUM, SMALL
 from ui.widgets.combo import OptionCombo
 from ui.widgets.labels import MutedLabel
 from ui.widgets.toggle import ToggleSwitch
-from workbench.caches import CACHE_PRESETS, CacheConfig, CachePreset
+from workbench.caches import CacheConfig
 from workbench.quantization import SCHEMES, QuantizationConfig
 from workbench.requests import SideSettings
 
-OFF: Final = "off"
-OTHER: Final = "other"
 LOADED: Final = "loaded"
 MOST: Final = 300
 """Pixels that the form takes at most; what it lacks, it scrolls."""
-
-
-NO_CACHE: Final = CachePreset(
-    OFF, "No cache", "Computes everything again for each token: slow, and the proof of what a cache changes.", CacheConfig(use_cache=False)
-)
-
-
-def caches() -> tuple[CachePreset, ...]:
-    """Off, and the presets of the engine."""
-    return (NO_CACHE, *CACHE_PRESETS.values())
-
-
-def name_of(cache: CacheConfig) -> str:
-    """The entry of `caches` that stores tokens like this, whatever the context length and what happens when it is full."""
-    if not cache.use_cache:
-        return OFF
-    plain = CacheConfig()
-    stored = replace(cache, capacity=plain.capacity, overflow=plain.overflow, track_error=plain.track_error)
-    return next((preset.name for preset in caches() if preset.config == stored), OTHER)
-
-
-def named(name: str, old: CacheConfig) -> CacheConfig:
-    """The cache of that entry, with the context of the `old` one where that is possible."""
-    if name == OFF:
-        return replace(old, use_cache=False)
-    preset = CACHE_PRESETS[name].config
-    kept = replace(preset, capacity=old.capacity, overflow=old.overflow, track_error=old.track_error)
-    return preset if kept.problems() else kept
 
 
 def first_settings(cache: CacheConfig, weights: QuantizationConfig | None = None) -> tuple[SideSettings, SideSettings]:

@@ -208,12 +208,12 @@ class LivePlot(QWidget):
         self._notes.pop(run, None)
         self._dirty = True
 
-    def add_reference(self, name: str, value: float, label: str, estimated: bool = True) -> None:
-        """A horizontal line to compare with; an estimate is dashed and labelled as one."""
+    def add_reference(self, name: str, value: float, label: str, estimated: bool = True, at: float = 0.98) -> None:
+        """A horizontal line to compare with; an estimate is dashed and labelled as one, `at` that part of its length."""
         self.remove_reference(name)
         text = f"{label} (estimated)" if estimated else label
         line = pg.InfiniteLine(
-            angle=0, movable=False, label=text or None, labelOpts={"position": 0.98, "anchors": [(1, 0), (1, 1)], "movable": False}
+            angle=0, movable=False, label=text or None, labelOpts={"position": at, "anchors": [(1, 0), (1, 1)], "movable": False}
         )
         line.setZValue(5)
         self._view.addItem(line, ignoreBounds=True)
