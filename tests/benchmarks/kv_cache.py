@@ -7,6 +7,7 @@ Every candidate holds the same number of tokens and grows by a few at a time, in
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 import sys
@@ -27,16 +28,19 @@ def main() -> None:
     import torch
 
     from workbench.checkpoints import load_checkpoint
+    from workbench.quantization import quantize, twin
 
     torch.set_num_threads(args.threads)
     model = load_checkpoint(args.model).model.requires_grad_(False)
+    light = quantize(twin(model), "int8")
     peer = transformers_model(model, torch.float32)
     backend = _backend()
     if backend is None:
         print("transformers' QuantizedCache is left out: neither optimum-quanto nor hqq is installed.", file=sys.stderr)
     with torch.inference_mode():
         for length in LENGTHS:
-            report(f"Decoding at {length} tokens, {args.threads} threads", _decoding(model, peer, backend, length, args.repeats), args.json)
+            rows = _decoding(model, light, peer, backend, length, args.repeats)
+            report(f"Decoding at {length} tokens, {args.threads} threads", rows, args.json)
         report(f"A prompt of {PROMPT} tokens, {args.threads} threads", _prompts(model, args.repeats), args.json)
         report(f"Memory of {LONG} tokens", _memory(model), args.json)
 
@@ -75,7 +79,7 @@ def _ids(count: int) -> Any:
 # ---- one token after the other ---------------------------------------------------------------------------------------------
 
 
-def _decoding(model: Any, peer: Any, backend: str | None, length: int, repeats: int) -> list[Row]:
+def _decoding(model: Any, light: Any, peer: Any, backend: str | None, length: int, repeats: int) -> list[Row]:
     from workbench.caches import CacheConfig, KVCache
 
     ids = _ids(length)
@@ -83,6 +87,8 @@ def _decoding(model: Any, peer: Any, backend: str | None, length: int, repeats: 
     for start in range(0, length, PROMPT):
         model.hidden(ids[:, start : start + PROMPT], cache=read)
     candidates = {f"ours, {name}": _ours(model, config, read, ids, repeats) for name, config in _configs().items()}
+    for name in ("exact", "turboquant K4/V4"):
+        candidates[f"ours, {name}, int8 weights"] = _ours(light, _configs()[name], read, ids, repeats)
     candidates["transformers, DynamicCache"] = _theirs(peer, None, ids)
     if backend is not None:
         from transformers.cache_utils import QuantizedCache
@@ -163,6 +169,8 @@ def _filled(model: Any, name: str, config: Any) -> Row:
     from workbench.caches import KVCache
 
     gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)  # what was freed before must not be what is taken now
     before = _resident()
     cache = KVCache.from_config(model, config, capacity=LONG)
     sizes = model.config

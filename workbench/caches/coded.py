@@ -84,10 +84,9 @@ class CodedLayerCache(LayerCache):
         behind = max(0, self.count - sinks - self.coded)
         self.count += k.shape[2]
         leaving = max(0, self.layout.coded(self.count) - self.coded)
-        pending = [
-            torch.cat((tail[:, :, :behind], new[:, :, fresh:].to(tail.dtype)), 2) if leaving else new[:, :, fresh:]
-            for tail, new in zip(self._tail, (k, v), strict=True)
-        ]
+        pending = [new[:, :, fresh:].to(tail.dtype) for tail, new in zip(self._tail, (k, v), strict=True)]
+        if leaving and behind:
+            pending = [torch.cat((tail[:, :, :behind], new), 2) for tail, new in zip(self._tail, pending, strict=True)]
         if leaving:
             self._encode([p[:, :, :leaving] for p in pending])
             behind = 0
@@ -219,27 +218,30 @@ class CodedLayerCache(LayerCache):
 
     def read(self, end: int) -> tuple[Tensor, Tensor]:
         pieces = list(self._pieces(end))
-        keys, values = (torch.cat([piece[side] for piece in pieces], 2) for side in (0, 1)) if pieces else self._nothing()
+        keys, values = (torch.cat([piece[side] for piece in pieces], 2) for side in (1, 2)) if pieces else self._nothing()
         return keys, values
 
     def _nothing(self) -> tuple[Tensor, Tensor]:
         return self._tail[0][:, :, :0], self._tail[1][:, :, :0]
 
-    def _pieces(self, end: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Keys and values of slots 0 … end−1 in order, decoded tile by tile, in float32."""
+    def _pieces(self, end: int, since: int = 0) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """(first slot, keys, values) of slots 0 … end−1 in order, decoded tile by tile, in float32; without tiles that end before slot
+        `since`."""
         sinks, coded = self.layout.sinks, self.coded
         if sinks and end:
-            yield self._sinks[0][:, :, : min(sinks, end)].float(), self._sinks[1][:, :, : min(sinks, end)].float()
+            yield 0, self._sinks[0][:, :, : min(sinks, end)].float(), self._sinks[1][:, :, : min(sinks, end)].float()
         stop = min(coded, end - sinks)
         for at in range(0, stop, TILE):
             upto = min(at + TILE, stop)
+            if sinks + upto <= since:
+                continue
             whole = math.ceil(upto / self.layout.group) * self.layout.group
             k = self.keys.decode(_part(self._codes[0], self.keys, at, whole))
             v = self.values.decode(_part(self._codes[1], self.values, at, whole))
-            yield k[:, :, : upto - at], v[:, :, : upto - at]
+            yield sinks + at, k[:, :, : upto - at], v[:, :, : upto - at]
         left = end - sinks - coded
         if left > 0:
-            yield self._tail[0][:, :, :left].float(), self._tail[1][:, :, :left].float()
+            yield sinks + coded, self._tail[0][:, :, :left].float(), self._tail[1][:, :, :left].float()
 
     def slots(self, length: int) -> SlotMap:
         exact = np.ones(length, dtype=bool)
@@ -264,9 +266,10 @@ class CodedLayerCache(LayerCache):
             self._flush()
         else:
             online = OnlineAttention(q, scoring, frame)
-            for keys, values in self._pieces(frame.start):
-                online.add(keys, values)
-            online.add(k, v)
+            since = 0 if scoring.window is None or not frame.plain else max(0, frame.start - scoring.window + 1)
+            for at, keys, values in self._pieces(frame.start, since):
+                online.add(keys, values, at)
+            online.add(k, v, frame.start)
             out = online.result()
             self.store(k, v, frame.start)
         return out
