@@ -217,8 +217,8 @@ class CodedLayerCache(LayerCache):
     # ---- reading -----------------------------------------------------------------------------------------------------
 
     def read(self, end: int) -> tuple[Tensor, Tensor]:
-        pieces = list(self._pieces(end))
-        keys, values = (torch.cat([piece[side] for piece in pieces], 2) for side in (1, 2)) if pieces else self._nothing()
+        pieces = [(keys, values) for _, keys, values in self._pieces(end)]
+        keys, values = (torch.cat([piece[side] for piece in pieces], 2) for side in (0, 1)) if pieces else self._nothing()
         return keys, values
 
     def _nothing(self) -> tuple[Tensor, Tensor]:
