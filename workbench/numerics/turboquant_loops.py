@@ -48,21 +48,23 @@ def _encode(
             total += unit[j] * unit[j]
         size = np.sqrt(total)
         factor = root / max(size, _LEAST)
-        for i in range(wide):
-            found = 0.0
+        for i in range(0, wide, 4):
+            a = b = c = d = 0.0
             for j in range(width):
-                found += turn[i, j] * unit[j]
-            y[i] = found * factor
+                a += turn[i, j] * unit[j]
+                b += turn[i + 1, j] * unit[j]
+                c += turn[i + 2, j] * unit[j]
+                d += turn[i + 3, j] * unit[j]
+            y[i], y[i + 1], y[i + 2], y[i + 3] = a * factor, b * factor, c * factor, d * factor
         codes[:] = 0
-        if bits <= 4:
-            for edge in edges:
-                for i in range(wide):
-                    codes[i] += y[i] > edge
-        else:
-            for power in range(bits - 1, -1, -1):
-                step = 1 << power
-                for i in range(wide):
-                    codes[i] += step * (y[i] > edges[codes[i] + step - 1])
+        rest = max(0, bits - 4)
+        for edge in edges[(1 << rest) - 1 :: 1 << rest]:
+            for i in range(wide):
+                codes[i] += (y[i] > edge) << rest
+        for power in range(rest - 1, -1, -1):
+            step = 1 << power
+            for i in range(wide):
+                codes[i] += step * (y[i] > edges[codes[i] + step - 1])
         overlap, length = 0.0, 0.0
         for i in range(wide):
             near = np.float64(levels[codes[i]])
