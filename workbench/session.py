@@ -42,6 +42,7 @@ from workbench.model.convert import ConversionPlan, ConversionReport, plan
 from workbench.pairing import Company, PairChat, PairReply
 from workbench.pretraining import PretrainCheck, pretrain, pretrain_pair
 from workbench.pretraining import preflight as preflight_pretrain
+from workbench.quality import QualityReport, QualityRequest, measure
 from workbench.quantization import QuantizationConfig, QuantizationPlan, QuantizationReport, is_quantized
 from workbench.quantization import plan as plan_quantization
 from workbench.quantization import report as quantization_report
@@ -239,6 +240,11 @@ class Session:
                 window=request.window, stride=request.stride, cache=new_cache(loaded.model, request.cache), control=control,
             )  # fmt: skip
             return (yield from with_adapters(loaded.model, chosen, steps))
+
+    def quality(self, request: QualityRequest, control: Control | None = None) -> Generator[Event, None, QualityReport]:
+        """What caches and weights in few bits do to the model's predictions, with the adapter in force. See `quality.measure`."""
+        with self._using_model() as loaded, self._using_adapter() as chosen:
+            return (yield from measure(loaded, chosen, request, control or Control()))
 
     @contextmanager
     def _using_adapter(self) -> Iterator[dict[str, float]]:
