@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor
 
 from workbench.caches.base import KV_CODECS, Codec, CodecShape, Plane, Planes
 from workbench.core.fields import Option, pick, setting
-from workbench.numerics import kv_kernels, turboquant
+from workbench.numerics import turboquant, uniform
 from workbench.numerics.kv_kernels import Packed
 from workbench.numerics.packing import pack, padded, unpack
 from workbench.numerics.uniform import minmax, runs, symmetric
@@ -74,7 +73,7 @@ class Int4Codec(Codec):
         return turboquant.rotation(self.shape.width, self.shape.device)
 
     def _levels(self) -> Tensor:
-        return _levels(self.offset, self.shape.device)
+        return uniform.levels(BITS, 0 if self.offset else -(2 ** (BITS - 1)), self.shape.device)
 
     # ---- vectors -----------------------------------------------------------------------------------------------------
 
@@ -110,30 +109,13 @@ class Int4Codec(Codec):
 
     def scores(self, q: Tensor, planes: Planes) -> Tensor:
         turned = q @ self._rotation().t() if self.rotated else torch.nn.functional.pad(q, (0, self.wide - q.shape[-1]))
-        rows = turned.chunk(self.count, -1)
-        parts = [kv_kernels.scores(row, *self._run(planes, i), self._levels()) for i, row in enumerate(rows)]
-        if self.offset:
-            parts += [row.sum(-1, keepdim=True) * planes["low"][..., i].float().unsqueeze(2) for i, row in enumerate(rows)]
-        return sum(parts[1:], parts[0])
+        return uniform.scores(turned, planes["codes"], planes["scale"], planes.get("low"), self._levels())
 
     def weighted_sum(self, p: Tensor, planes: Planes) -> Tensor:
-        parts = [kv_kernels.weighted_sum(p, *self._run(planes, i), self._levels(), self.size) for i in range(self.count)]
-        if self.offset:
-            parts = [part + p @ planes["low"][..., i].float()[..., None] for i, part in enumerate(parts)]
-        return self._back(torch.cat(parts, -1))
-
-    def _run(self, planes: Planes, number: int) -> tuple[Tensor, Tensor]:
-        """Codes [B, G, T, bytes] and scales [B, G, T] of one run of all vectors, views."""
-        return planes["codes"][..., number, :], planes["scale"][..., number]
+        table = self._levels()
+        return self._back(uniform.weighted_sum(p, planes["codes"], planes["scale"], planes.get("low"), table, self.size))
 
     def packed(self, planes: Planes) -> Packed | None:
         if self.offset or self.count > 1 or self.wide != self.shape.width:
             return None
-        return Packed(*self._run(planes, 0), self._levels(), self._rotation() if self.rotated else None)
-
-
-@cache
-def _levels(offset: bool, device: torch.device) -> Tensor:
-    """What the sixteen codes stand for, times a scale, [16] float32."""
-    first = 0 if offset else -(2 ** (BITS - 1))
-    return torch.arange(first, first + 2**BITS, dtype=torch.float32, device=device)
+        return Packed(planes["codes"][..., 0, :], planes["scale"][..., 0], self._levels(), self._rotation() if self.rotated else None)

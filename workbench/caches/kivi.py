@@ -10,13 +10,12 @@ from torch import Tensor
 
 from workbench.caches.base import KV_CODECS, Codec, CodecShape, Plane, Planes
 from workbench.core.fields import setting
+from workbench.numerics import uniform
 from workbench.numerics.packing import pack, padded, unpack
 from workbench.numerics.uniform import minmax, runs
 
 TOKENS = 32
 """Keys that are encoded together, and values of a token that share a scale, as in the paper."""
-TILE = 512
-"""Tokens that are decoded at a time."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,9 @@ class KiviCodec(Codec):
         self.size = runs(self.wide, TOKENS)
 
     def planes(self) -> Mapping[str, Plane]:
-        packed = self.wide * self.bits // 8
-        shape = (TOKENS, packed) if self.by_channel else (packed,)
-        number = Plane((self.shape.width,) if self.by_channel else (self.wide // self.size,), torch.float16)
+        runs_of = self.wide // self.size
+        shape = (TOKENS, self.wide * self.bits // 8) if self.by_channel else (runs_of, self.size * self.bits // 8)
+        number = Plane((self.shape.width,) if self.by_channel else (runs_of,), torch.float16)
         return {"codes": Plane(shape, torch.uint8), "scale": number, "low": number}
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
@@ -65,30 +64,31 @@ class KiviCodec(Codec):
             padding = x[..., -1:].expand(*x.shape[:-1], spare)
             cut = torch.cat((x, padding), -1).reshape(*x.shape[:3], -1, self.size)
             codes, scale, low = minmax(cut, self.bits)
-            codes = codes.flatten(-2)
         return {"codes": pack(codes, self.bits), "scale": scale, "low": low}
 
     def decode(self, planes: Planes) -> Tensor:
-        codes = unpack(planes["codes"], self.bits, self.wide).float()
+        codes = unpack(planes["codes"], self.bits, self.wide if self.by_channel else self.size).float()
         scale, low = planes["scale"].float(), planes["low"].float()
         if self.by_channel:
             x = codes[..., : self.shape.width] * scale.unsqueeze(3) + low.unsqueeze(3)
             return x.flatten(2, 3)
-        x = codes.view(*scale.shape, self.size) * scale[..., None] + low[..., None]
+        x = codes * scale[..., None] + low[..., None]
         return x.flatten(-2)[..., : self.shape.width]
 
     def scores(self, q: Tensor, planes: Planes) -> Tensor:
-        parts = [q @ self.decode(tile).transpose(-1, -2) for tile in self._tiles(planes)]
-        return torch.cat(parts, -1) if parts else q.new_empty(*q.shape[:3], 0)
+        stored = planes["codes"], planes["scale"], planes["low"], self._levels()
+        if self.by_channel:
+            return uniform.channel_scores(q, *stored, self.wide)
+        return uniform.scores(torch.nn.functional.pad(q, (0, self.wide - q.shape[-1])), *stored)
 
     def weighted_sum(self, p: Tensor, planes: Planes) -> Tensor:
-        out = p.new_zeros(*p.shape[:3], self.shape.width)
-        for i, tile in enumerate(self._tiles(planes)):
-            out += p[..., i * TILE : (i + 1) * TILE] @ self.decode(tile)
-        return out
+        stored = planes["codes"], planes["scale"], planes["low"], self._levels()
+        if self.by_channel:
+            return uniform.channel_sum(p, *stored, self.wide)
+        return uniform.weighted_sum(p, *stored, self.size)[..., : self.shape.width]
 
-    def _tiles(self, planes: Planes) -> list[dict[str, Tensor]]:
-        """The stored vectors a few at a time, views."""
-        step = TILE // self.group
-        stored = planes["codes"].shape[2]
-        return [{name: plane[:, :, at : at + step] for name, plane in planes.items()} for at in range(0, stored, step)]
+    def _levels(self) -> Tensor:
+        return uniform.levels(self.bits, 0, self.shape.device)
+
+    def constants(self) -> tuple[Tensor, ...]:
+        return (self._levels(),)
