@@ -242,9 +242,14 @@ class Session:
             return (yield from with_adapters(loaded.model, chosen, steps))
 
     def quality(self, request: QualityRequest, control: Control | None = None) -> Generator[Event, None, QualityReport]:
-        """What caches and weights in few bits do to the model's predictions, with the adapter in force. See `quality.measure`."""
+        """What caches and weights in few bits do to the predictions of the model as it was loaded, with the adapter in force. See
+        `quality.measure`."""
         with self._using_model() as loaded, self._using_adapter() as chosen:
-            return (yield from measure(loaded, chosen, request, control or Control()))
+            control = control or Control()
+            plain = loaded if self._quantization is None else (yield from self._full_precision(loaded, control))
+            if plain is None:
+                return QualityReport(model=loaded.source.name, text="", rows=(), stopped=True)
+            return (yield from measure(plain, chosen, request, control))
 
     @contextmanager
     def _using_adapter(self) -> Iterator[dict[str, float]]:

@@ -76,4 +76,4 @@ PANELS = PanelRegistry()
 
 def load() -> None:
     """Import every panel, which registers it. Called behind the window's first paint: some panels import a plotting library."""
-    from ui.panels import architecture, build, cache, chat, compare, finetune, log, models, monitor, quantize  # noqa: F401
+    from ui.panels import architecture, build, cache, chat, compare, finetune, log, models, monitor, quality, quantize  # noqa: F401
