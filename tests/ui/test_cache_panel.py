@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 from PySide6.QtCore import QPoint
+from PySide6.QtWidgets import QLabel
 from pytestqt.qtbot import QtBot
 
 from ui.caching.memory import bare, contexts, memory_rows
 from ui.caching.named import OTHER, name_of
 from ui.caching.slot_map import KEYS, VALUES, SlotMapView, shades
+from ui.caching.speed import SpeedExperiment
 from ui.caching.view import RUN, CacheView
 from ui.panels.cache import CachePanel
 from ui.services import Services
@@ -26,6 +28,7 @@ from workbench.generation import Conversation, GenerationConfig
 from workbench.model import ModelConfig, build_model
 from workbench.requests import ChatRequest
 from workbench.session import Session
+from workbench.studies.kv_cache import KvCacheOptions
 from workbench.tokenizers import CHATML, ByteTokenizer
 
 INT8 = CacheConfig(codec="int8", value_codec="int8")  # type: ignore[arg-type]
@@ -199,3 +202,34 @@ def test_each_slot_can_be_asked(qtbot: QtBot) -> None:
     assert "1.00%" in picture.told(0, 1)
     shown.show_slots((), KEYS)
     assert picture.slot_at(QPoint(area.left() + 1, 1)) is None
+
+
+# ---- its speed -------------------------------------------------------------------------------------------------------
+
+
+def test_the_speed_up_is_measured_and_drawn(qtbot: QtBot, services: Services, session: Session) -> None:
+    page = SpeedExperiment(services)
+    qtbot.addWidget(page)
+    page.resize(360, 800)
+    page.show()
+    assert page.line.button.text() == "Measure the speed"
+    page.form.set_value(KvCacheOptions(longest=64, points=4, prompt=4, reply=6, other=None))
+    page.line.button.click()
+    assert page.line.button.text() == "Stop"
+    qtbot.waitUntil(lambda: not page.line.running, timeout=60_000)
+    assert page.result is not None
+    assert page.plot is not None
+    names = [str(row["cache"]) for row in page.result.rows]
+    assert list(page.plot.metrics) == names
+    assert all(len(page.plot._curves["study", name].series) == 4 for name in names)
+    shown = [label.text() for label in page.table.findChildren(QLabel)]
+    assert "6/6" in shown
+    assert page.verdict.text() == page.result.verdict
+
+
+def test_the_speed_needs_a_model(qtbot: QtBot, services: Services, home: Path) -> None:
+    services.session = Session(home, device="cpu", dtype="float32", threads=1)
+    page = SpeedExperiment(services)
+    qtbot.addWidget(page)
+    assert page.line.button.text() == "Load a model first"
+    assert not page.line.button.isEnabled()

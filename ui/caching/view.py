@@ -14,6 +14,7 @@ from ui.caching.memory import plain_nbytes
 from ui.caching.memory_table import MemoryTable
 from ui.caching.named import OTHER, caches, name_of, named
 from ui.caching.slot_map import KEYS, VALUES, SlotMapView
+from ui.caching.speed import SpeedExperiment
 from ui.forms.form import ConfigForm
 from ui.plots.activity import ActivityClock
 from ui.plots.live_plot import LivePlot
@@ -60,6 +61,7 @@ class CacheView(QWidget):
         self.slots = SlotMapView()
         self.what = SegmentedControl([(KEYS, "Keys", "What is held of the keys."), (VALUES, "Values", "What is held of the values.")])
         self.memory = MemoryTable()
+        self.speed = SpeedExperiment(services)
         self._clock = QTimer(self, interval=LOOK_MS)
         self._clock.timeout.connect(self.look)
         self._build()
@@ -84,14 +86,18 @@ class CacheView(QWidget):
         layout.setSpacing(MEDIUM)
         for part in (self.preset, self.settings, self.message, self.applied, self.figure, self.told, self.plot):
             layout.addWidget(part)
-        for title, parts in (("What it holds", (self.what, self.slots)), ("Memory at a context of", (self.memory,))):
+        self.no_model = MutedLabel("No model is loaded.")
+        sections: tuple[tuple[str, tuple[QWidget, ...]], ...] = (
+            ("What it holds", (self.what, self.slots)),
+            ("Memory at a context of", (self.memory, self.no_model)),
+            ("Speed with and without", (self.speed,)),
+        )
+        for title, parts in sections:
             section = CollapsibleSection(title)
             section.body_layout.setSpacing(SMALL)
             for part in parts:
                 section.body_layout.addWidget(part)
             layout.addWidget(section)
-        self.no_model = MutedLabel("No model is loaded.")
-        section.body_layout.addWidget(self.no_model)
         layout.addStretch(1)
         self.message.hide()
         self.applied.hide()

@@ -9,26 +9,23 @@ from typing import Any, Final
 
 from PySide6.QtCore import Slot
 from PySide6.QtGui import QGuiApplication
-from PySide6.QtWidgets import QFileDialog, QProgressBar, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
 from ui.caching.named import OFF, OTHER, name_of
 from ui.forms.form import ConfigForm
-from ui.jobs.runner import Job
-from ui.jobs.worker import JobFailure
+from ui.jobs.line import JobLine
 from ui.quality.table import QualityTable, rows_csv, rows_markdown
 from ui.services import Services
 from ui.theme import MEDIUM, SMALL
 from ui.widgets.button import Button
 from ui.widgets.columns import Columns
 from ui.widgets.labels import MutedLabel
-from ui.widgets.message import Message
-from ui.widgets.text import Muted, line_of
+from ui.widgets.text import Muted
 from ui.widgets.toggle import TickBox
 from workbench.caches import CACHE_PRESETS, CacheConfig
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event
 from workbench.core.fields import to_dict
-from workbench.core.format import duration_text
 from workbench.core.store import write_text
 from workbench.quality import LABELS, QualityConfig, QualityEvent, QualityReport, QualityRequest, QualityRow, QualitySide
 from workbench.quantization import SCHEMES, QuantizationConfig
@@ -48,20 +45,18 @@ class QualityView(QWidget):
     def __init__(self, services: Services) -> None:
         super().__init__()
         self._services = services
-        self._job: Job | None = None
         self._rows: dict[tuple[str, int], QualityRow] = {}
         self._text = ""
         self.form = ConfigForm(QualityConfig, compact=True)
         self.boxes: dict[str, TickBox] = {}
-        self.run_button = Button("Measure", "Read the text once for each setting that is checked.", primary=True)
+        self.line = JobLine(
+            services, "Measure", "Read the text once for each setting that is checked.",
+            stop_tip="What was read is kept, and not read again.", stopped="Stopped; Measure goes on with what is missing.",
+        )  # fmt: skip
+        self.run_button, self.status, self.message = self.line.button, self.line.status, self.line.message
         self.copy_button = Button("Copy table", "Put the table on the clipboard, as Markdown.")
         self.save_button = Button("Save…", "Write every figure into a CSV file.")
         self.command_button = Button("Copy command", "The same measurement of the first setting, for the command line.")
-        self.bar = QProgressBar(textVisible=False)
-        self.bar.setAccessibleName("Progress of the measurement")
-        self.bar.setMaximumHeight(6)
-        self.status = Muted()
-        self.message = Message(services.theme)
         self.empty = Muted(_EMPTY)
         self.table = QualityTable()
         self.notes = Muted("\n".join(f"{label.capitalize()}: {text}" for label, text in LABELS.items()))
@@ -88,11 +83,12 @@ class QualityView(QWidget):
         page.setSpacing(MEDIUM)
         page.addWidget(Muted(_HELP))
         page.addWidget(self.columns)
-        page.addLayout(line_of(self.run_button, 1, self.command_button, self.copy_button, self.save_button))
-        for part in (self.bar, self.status, self.message, self.empty, self.table, self.notes):
+        for button in (self.command_button, self.copy_button, self.save_button):
+            self.line.buttons.addWidget(button)
+        for part in (self.line, self.empty, self.table, self.notes):
             page.addWidget(part)
         page.addStretch(1)
-        for part in (self.bar, self.message, self.table, self.notes):
+        for part in (self.table, self.notes):
             part.hide()
 
     def _add_box(self, name: str, label: str, tip: str, checked: bool = False) -> None:
@@ -104,7 +100,8 @@ class QualityView(QWidget):
 
     def _connect(self) -> None:
         self.form.changed.connect(self.refresh)
-        self.run_button.clicked.connect(self.run_or_stop)
+        self.line.wanted.connect(self.run)
+        self.line.changed.connect(self.refresh)
         self.copy_button.clicked.connect(self._copy)
         self.save_button.clicked.connect(self._ask_where)
         self.command_button.clicked.connect(self._copy_command)
@@ -147,30 +144,16 @@ class QualityView(QWidget):
 
     @property
     def running(self) -> bool:
-        return self._job is not None
+        return self.line.running
 
     @Slot()
-    def run_or_stop(self) -> None:
-        """Begin, go on with what was stopped, or stop."""
-        if self._job is not None:
-            self._job.stop(save=True)
-            self.refresh()
-            return
+    def run(self) -> None:
+        """Begin, or go on with what was stopped."""
         if self._hindrance():
             return
-        self.message.hide()
         self._rows = {}
         request = QualityRequest(sides=self.sides(), config=self.form.value, folder=self._session.home / "quality")
-        try:
-            self._job = self._services.jobs.start(
-                "Measuring quality", partial(self._session.quality, request), LANE,
-                on_events=self._on_events, on_done=self._on_done, on_failed=self._on_failed, on_finished=self._on_finished,
-            )  # fmt: skip
-        except WorkbenchError as error:
-            self._services.notify.exception(error, source="quality")
-            return
-        self._job.changed.connect(self._follow)
-        self.refresh()
+        self.line.start("Measuring quality", partial(self._session.quality, request), LANE, self._on_done, self._on_events)
 
     def _on_events(self, events: list[Event]) -> None:
         rows = [event.row for event in events if isinstance(event, QualityEvent)]
@@ -185,36 +168,11 @@ class QualityView(QWidget):
             self._rows[row.side, row.context] = row
         self._show_rows()
 
-    def _on_failed(self, failure: JobFailure) -> bool:
-        self.message.say("error", failure.message, hint=failure.hint, details=failure.details)
-        self.message.show()
-        return failure.expected
-
-    def _on_finished(self) -> None:
-        stopped = self._job is not None and self._job.state == "Stopped"
-        self._job = None
-        self.refresh()
-        if stopped:
-            self.status.setText("Stopped; Measure goes on with what is missing.")
-
     def _show_rows(self) -> None:
         self.table.show_rows(sorted(self._rows.values(), key=lambda row: row.context))
         for part in (self.table, self.notes):
             part.setVisible(bool(self._rows))
         self.empty.setVisible(not self._rows)
-
-    @Slot()
-    def _follow(self) -> None:
-        if self._job is None:
-            return
-        progress = self._job.progress
-        words = "Stopping" if self._job.stopping else progress.message or self._job.state
-        if progress.eta_seconds is not None and not self._job.stopping:
-            words += f", about {duration_text(progress.eta_seconds)} left"
-        self.status.setText(words)
-        self.bar.setRange(0, 1000 if progress.total else 0)
-        if progress.total:
-            self.bar.setValue(round(1000 * progress.done / progress.total))
 
     # ---- as things are -----------------------------------------------------------------------------------------------
 
@@ -225,7 +183,7 @@ class QualityView(QWidget):
     @Slot()
     def refresh(self) -> None:
         """Boxes, buttons and words as things are now."""
-        session, running = self._session, self._job is not None
+        session, running = self._session, self.line.running
         cache = self._services.runtime.cache
         self.boxes[OTHER].setVisible(name_of(cache) == OTHER)
         self.boxes["weights"].setVisible(session is not None and session.quantization_config is not None)
@@ -235,17 +193,8 @@ class QualityView(QWidget):
         for button in (self.copy_button, self.save_button):
             button.setEnabled(bool(self._rows) and not running)
         self.command_button.setEnabled(session is not None and bool(self.sides()))
-        self.bar.setVisible(running)
-        if running:
-            assert self._job is not None
-            self.run_button.set_words("Stop", "What was read is kept, and not read again.")
-            self.run_button.setEnabled(not self._job.stopping)
-            self._follow()
-            return
         reason = self._hindrance()
-        self.run_button.set_words(reason or "Measure", reason or "Read the text once for each setting that is checked.")
-        self.run_button.setEnabled(not reason)
-        self.status.setText("" if reason else self._forecast())
+        self.line.show_ready(reason, "" if reason else self._forecast())
 
     def _hindrance(self) -> str:
         session, problems = self._session, self.form.problems
@@ -287,8 +236,7 @@ class QualityView(QWidget):
         try:
             write_text(Path(path), rows_csv(self.table.rows))
         except WorkbenchError as error:
-            self.message.say("error", error.message, hint=error.hint)
-            self.message.show()
+            self.line.say_error(error.message, error.hint)
 
 
 def command(model: str, side: QualitySide, config: QualityConfig) -> str:
