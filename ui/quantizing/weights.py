@@ -8,18 +8,16 @@ from typing import Any, Final
 
 from PySide6.QtCore import Signal, Slot
 from PySide6.QtGui import QGuiApplication
-from PySide6.QtWidgets import QLabel, QLineEdit, QProgressBar, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QLabel, QLineEdit, QVBoxLayout, QWidget
 
 from ui.forms.form import ConfigForm
-from ui.jobs.runner import Job
-from ui.jobs.worker import JobFailure
+from ui.jobs.line import JobLine
 from ui.quantizing.choice import command, with_chosen
 from ui.quantizing.tree import ModuleTree
 from ui.services import Services
 from ui.theme import MEDIUM, SMALL, monospace
 from ui.widgets.button import Button
 from ui.widgets.columns import Columns
-from ui.widgets.message import Message
 from ui.widgets.text import Muted, line_of, wrapping
 from workbench.core.errors import WorkbenchError
 from workbench.core.fields import Problem
@@ -43,23 +41,18 @@ class WeightsPage(QWidget):
     def __init__(self, services: Services) -> None:
         super().__init__()
         self._services = services
-        self._job: Job | None = None
         self._plan: QuantizationPlan | None = None
         self.config = QuantizationConfig()
         self.form = ConfigForm(QuantizationConfig, exclude=("modules", "skip"), compact=True)
         self.saving = QLabel()
         self.saving.setObjectName("saving")
         self.told = wrapping()
-        self.quantize_button = Button("Quantize", "Keep the checked modules in few bits.", primary=True)
+        self.line = JobLine(services, "Quantize", "Keep the checked modules in few bits.", stop_tip="Leave the weights as they are.")
+        self.quantize_button, self.message = self.line.button, self.line.message
         self.back_button = Button("Back to full precision", "All weights as they were loaded.")
         self.put_back_button = Button("Put selected back", "The selected modules in full precision again; the others stay as they are.")
         self.usual_button = Button("Usual modules", "Check all matrices but the embedding and the head; no norms.")
         self.quality_button = Button("Measure quality…", "What these weights do to the model's predictions.")
-        self.bar = QProgressBar(textVisible=False)
-        self.bar.setAccessibleName("Progress of the quantization")
-        self.bar.setMaximumHeight(6)
-        self.status = Muted()
-        self.message = Message(services.theme)
         self.empty = Muted(_EMPTY)
         self.tree = ModuleTree(services.theme)
         self.command = QLineEdit(readOnly=True)
@@ -78,7 +71,8 @@ class WeightsPage(QWidget):
         self.saving.setFont(font)
         for part in (self.saving, self.told):
             self.columns.right.addWidget(part)
-        self.columns.right.addLayout(line_of(self.quantize_button, self.back_button, 1))
+        self.line.buttons.insertWidget(1, self.back_button)
+        self.columns.right.addWidget(self.line)
         self.columns.right.addStretch(1)
         self.columns.right.setSpacing(MEDIUM)
         self.command.setFont(monospace(self.command.font()))
@@ -89,8 +83,7 @@ class WeightsPage(QWidget):
         page.setSpacing(MEDIUM)
         page.addWidget(Muted(_HELP))
         page.addWidget(self.columns)
-        for part in (self.bar, self.status, self.message, self.empty):
-            page.addWidget(part)
+        page.addWidget(self.empty)
         self._below = QWidget()
         below = QVBoxLayout(self._below)
         below.setContentsMargins(0, SMALL, 0, 0)
@@ -102,8 +95,6 @@ class WeightsPage(QWidget):
         below.addLayout(line)
         page.addWidget(self._below, 1)
         page.addStretch(0)
-        for part in (self.bar, self.message):
-            part.hide()
 
     def _connect(self) -> None:
         bus = self._services.bus
@@ -113,7 +104,8 @@ class WeightsPage(QWidget):
         self.form.changed.connect(self._on_form)
         self.tree.chosen_changed.connect(self._on_chosen)
         self.tree.itemSelectionChanged.connect(self.refresh)
-        self.quantize_button.clicked.connect(self.quantize_or_stop)
+        self.line.wanted.connect(self.quantize)
+        self.line.changed.connect(self._replan)
         self.back_button.clicked.connect(self.to_full_precision)
         self.put_back_button.clicked.connect(self.put_selected_back)
         self.usual_button.clicked.connect(self.choose_usual)
@@ -130,7 +122,7 @@ class WeightsPage(QWidget):
 
     @property
     def running(self) -> bool:
-        return self._job is not None
+        return self.line.running
 
     @Slot(object)
     def _on_model(self, _summary: object) -> None:
@@ -169,7 +161,7 @@ class WeightsPage(QWidget):
             try:
                 self._plan = session.plan_quantization(self.config)
             except WorkbenchError as error:
-                self._say_error(error.message, error.hint)
+                self.line.say_error(error.message, error.hint)
         if self._plan is not None:
             now = session.quantization
             same = now is not None and session.quantization_config in (None, self.config)
@@ -181,67 +173,33 @@ class WeightsPage(QWidget):
     # ---- the buttons -------------------------------------------------------------------------------------------------
 
     @Slot()
-    def quantize_or_stop(self) -> None:
-        """Quantize as shown, or stop what is running."""
-        if self._job is not None:
-            self._job.stop(save=False)
-            self.refresh()
-        elif self._hindrance() == "":
+    def quantize(self) -> None:
+        """Quantize as shown."""
+        if self._hindrance() == "":
             self._start(self.config, "Quantizing the weights")
 
     @Slot()
     def to_full_precision(self) -> None:
         """The weights as they were loaded."""
-        if self._job is None and self._session is not None:
+        if not self.running and self._session is not None:
             self._start(None, "Back to full precision")
 
     @Slot()
     def put_selected_back(self) -> None:
         """The selected modules in full precision, at once; the others stay quantized."""
-        if self._plan is None or self._job is not None:
+        if self._plan is None or self.running:
             return
         left = self.tree.chosen - self.tree.selected
         self.config = with_chosen(self.config, self._plan.rows, left)
         self._start(self.config if left else None, "Putting modules back")
 
     def _start(self, config: QuantizationConfig | None, title: str) -> None:
-        self.message.hide()
-        try:
-            self._job = self._services.jobs.start(
-                title, partial(self._session.quantize, config), LANE,
-                on_done=self._on_done, on_failed=self._on_failed, on_finished=self._on_finished,
-            )  # fmt: skip
-        except WorkbenchError as error:
-            self._say_error(error.message, error.hint)
-            return
-        self._job.changed.connect(self._follow_job)
+        self.line.start(title, partial(self._session.quantize, config), LANE, self._on_done)
         self.refresh()
-
-    @Slot()
-    def _follow_job(self) -> None:
-        if self._job is None:
-            return
-        progress = self._job.progress
-        self.status.setText("Stopping" if self._job.stopping else progress.message or self._job.state)
-        self.bar.setRange(0, 1000 if progress.total else 0)
-        if progress.total:
-            self.bar.setValue(round(1000 * progress.done / progress.total))
 
     def _on_done(self, report: QuantizationReport | None) -> None:
         if report is not None:
             self._services.bus.model_changed.emit(self._session.model)
-
-    def _on_failed(self, failure: JobFailure) -> bool:
-        self._say_error(failure.message, failure.hint, failure.details)
-        return failure.expected
-
-    def _on_finished(self) -> None:
-        self._job = None
-        self._replan()
-
-    def _say_error(self, message: str, hint: str, details: str = "") -> None:
-        self.message.say("error", message, hint=hint, details=details)
-        self.message.show()
 
     @Slot()
     def _copy(self) -> None:
@@ -252,9 +210,8 @@ class WeightsPage(QWidget):
     @Slot()
     def refresh(self) -> None:
         """Buttons and words."""
-        session, running = self._session, self._job is not None
+        session, running = self._session, self.line.running
         loaded = session is not None
-        self.bar.setVisible(running)
         self.form.setEnabled(not running)
         self.empty.setVisible(not loaded)
         self._below.setVisible(loaded)
@@ -269,16 +226,11 @@ class WeightsPage(QWidget):
         self.put_back_button.setEnabled(put_back)
         self.usual_button.setEnabled(not running and (self.config.skip, self.config.modules) != (SKIPPED, ("*",)))
         if running:
-            assert self._job is not None
-            self.quantize_button.set_words("Stop", "Leave the weights as they are.")
-            self.quantize_button.setEnabled(not self._job.stopping)
-            self._follow_job()
             return
         reason = self._hindrance()
-        words = "Quantized" if same else "Quantize anew" if in_force else "Quantize"
-        self.quantize_button.set_words(reason or words, reason or "Keep the checked modules in few bits.")
-        self.quantize_button.setEnabled(not reason and not same)
-        self.status.setText("")
+        self.line.show_ready(reason or ("Quantized" if same else ""))
+        if not reason and in_force and not same:
+            self.quantize_button.set_words("Quantize anew", "Start from full precision again, with these settings.")
         self._tell(in_force and (same or session.quantization_config is None))
 
     def _hindrance(self) -> str:
