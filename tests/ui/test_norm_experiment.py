@@ -123,8 +123,8 @@ def test_a_failure_is_told_on_the_page(page: NormExperiment, session: SimpleName
     session.study = study
     page.run_button.click()
     qtbot.waitUntil(lambda: not page.running)
-    assert page.message.isVisible()
-    assert page.message.title.text() == "Big has no norms with parameters."
+    assert page.line.message.isVisible()
+    assert page.line.message.title.text() == "Big has no norms with parameters."
 
 
 def test_what_keeps_it_from_running_is_on_the_button(page: NormExperiment, services: Services, session: SimpleNamespace) -> None:

@@ -107,6 +107,8 @@ class JobLine(QWidget):
         self.button.setEnabled(not self._job.stopping)
         progress = self._job.progress
         words = "Stopping" if self._job.stopping else progress.message or self._job.state
+        if progress.unit and progress.total and not self._job.stopping:
+            words += f", {progress.done:,.0f} of {progress.total:,.0f} {progress.unit}" if progress.unit != "B" else ""
         if progress.eta_seconds is not None and not self._job.stopping:
             words += f", about {duration_text(progress.eta_seconds)} left"
         self.status.setText(words)

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from PySide6.QtCore import Signal, Slot
-from PySide6.QtWidgets import QFileDialog, QProgressBar, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
 from ui.forms.form import ConfigForm
-from ui.jobs.runner import Job
-from ui.jobs.worker import JobFailure
+from ui.jobs.line import JobLine
 from ui.quantizing.norm_ranges import NormRanges
 from ui.quantizing.roundings_table import RoundingsTable, sentence
 from ui.services import Services
@@ -19,9 +18,9 @@ from ui.theme import MEDIUM, SMALL
 from ui.widgets.button import Button
 from ui.widgets.columns import Columns
 from ui.widgets.message import Message
-from ui.widgets.text import Muted, line_of
+from ui.widgets.text import Muted
 from workbench.core.errors import WorkbenchError
-from workbench.core.format import bytes_text, duration_text
+from workbench.core.format import bytes_text
 from workbench.studies import STUDIES, StudyResult, write
 from workbench.studies.norm_int8 import NormInt8Options
 
@@ -43,18 +42,15 @@ class NormExperiment(QWidget):
     def __init__(self, services: Services) -> None:
         super().__init__()
         self._services = services
-        self._job: Job | None = None
         self.result: StudyResult | None = None
         self.form = ConfigForm(NormInt8Options)
         self.form.changed.connect(self._refresh)
-        self.run_button = Button("Run", "Measure every chosen rounding.", primary=True)
-        self.run_button.clicked.connect(self.run_or_stop)
+        self.line = JobLine(services, "Run", "Measure every chosen rounding.", stop_tip="Stop at the next rounding; nothing is shown then.")
+        self.run_button, self.status, self.bar = self.line.button, self.line.status, self.line.bar
+        self.line.wanted.connect(self.run)
+        self.line.changed.connect(self._refresh)
         self.save_button = Button("Save…", "Write the table, the answer and a figure into a folder.")
         self.save_button.clicked.connect(self.ask_save)
-        self.status = Muted()
-        self.bar = QProgressBar(textVisible=False)
-        self.bar.setAccessibleName("Progress of the experiment")
-        self.bar.setMaximumHeight(6)
         self.message = Message(services.theme)
         self.empty = Muted(_EMPTY)
         self.table = RoundingsTable()
@@ -69,9 +65,8 @@ class NormExperiment(QWidget):
         self.columns = Columns(WIDE, shares=(2, 5))
         left, right = self.columns.left, self.columns.right
         left.addWidget(self.form)
-        left.addLayout(line_of(self.run_button, self.save_button, 1))
-        left.addWidget(self.bar)
-        left.addWidget(self.status)
+        self.line.buttons.insertWidget(1, self.save_button)
+        left.addWidget(self.line)
         left.addStretch(1)
         self._charts = QVBoxLayout(spacing=MEDIUM)
         for part in (self.message, self.empty, self.table):
@@ -87,72 +82,26 @@ class NormExperiment(QWidget):
         page.addWidget(Muted(STUDIES[STUDY].help))
         page.addWidget(self.columns)
         page.addStretch(1)
-        for part in (self.message, self.table, self.bytes, self.notes, self.bar):
+        for part in (self.message, self.table, self.bytes, self.notes):
             part.hide()
 
     # ---- the run -------------------------------------------------------------------------------------------------
 
     @property
     def running(self) -> bool:
-        return self._job is not None
+        return self.line.running
 
     @Slot()
-    def run_or_stop(self) -> None:
-        """Begin, or stop what is running."""
-        if self._job is not None:
-            self._job.stop(save=False)
-            self._refresh()
-            return
+    def run(self) -> None:
+        """Measure every chosen rounding."""
         session = self._services.session
-        if session is None or not self.run_button.isEnabled():
-            return
-        self.message.hide()
-        try:
-            self._job = self._services.jobs.start(
-                STUDIES[STUDY].label,
-                partial(session.study, STUDY, self.form.value),
-                LANE,
-                on_done=self._on_done,
-                on_failed=self._on_failed,
-                on_finished=self._on_finished,
-            )
-        except WorkbenchError as error:
-            self._services.notify.exception(error, source="quantize")
-            return
-        self._job.changed.connect(self._follow)
-        self._refresh()
-
-    @Slot()
-    def _follow(self) -> None:
-        if self._job is None:
-            return
-        progress = self._job.progress
-        words = "Stopping" if self._job.stopping else progress.message or self._job.state
-        if progress.unit and progress.total:
-            words += f", {progress.done:,.0f} of {progress.total:,.0f} {progress.unit}"
-        if progress.eta_seconds is not None and not self._job.stopping:
-            words += f", about {duration_text(progress.eta_seconds)} left"
-        self.status.setText(words)
-        self.bar.setRange(0, 1000 if progress.total else 0)
-        if progress.total:
-            self.bar.setValue(round(1000 * progress.done / progress.total))
+        if session is not None and self.run_button.isEnabled():
+            self.line.start(STUDIES[STUDY].label, partial(session.study, STUDY, self.form.value), LANE, self._on_done)
 
     def _on_done(self, result: StudyResult | None) -> None:
         if result is not None:
             self.show_result(result)
             self.finished.emit(result)
-
-    def _on_failed(self, failure: JobFailure) -> bool:
-        self.message.say("error", failure.message, hint=failure.hint, details=failure.details)
-        self.message.show()
-        return failure.expected
-
-    def _on_finished(self) -> None:
-        stopped = self._job is not None and self._job.state == "Stopped"
-        self._job = None
-        self._refresh()
-        if stopped:
-            self.status.setText("Stopped.")
 
     @Slot(object)
     def _on_model(self, _summary: object) -> None:
@@ -161,21 +110,11 @@ class NormExperiment(QWidget):
     @Slot()
     def _refresh(self) -> None:
         """Buttons and words as things are now."""
-        running = self._job is not None
-        self.bar.setVisible(running)
+        running = self.line.running
         self.form.setEnabled(not running)
         self.save_button.setVisible(self.result is not None)
         self.save_button.setEnabled(not running)
-        if running:
-            assert self._job is not None
-            self.run_button.set_words("Stop", "Stop at the next rounding; nothing is shown then.")
-            self.run_button.setEnabled(not self._job.stopping)
-            self._follow()
-            return
-        reason, note = self._hindrance()
-        self.run_button.set_words(reason or "Run", note or "Measure every chosen rounding.")
-        self.run_button.setEnabled(not reason)
-        self.status.setText(note)
+        self.line.show_ready(*self._hindrance())
 
     def _hindrance(self) -> tuple[str, str]:
         """(what keeps it from running as a button's words, what a person should know before)."""
