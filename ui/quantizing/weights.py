@@ -218,7 +218,8 @@ class WeightsPage(QWidget):
         self.tree.setEnabled(not running)
         for part in (self.saving, self.told):
             part.setVisible(loaded)
-        in_force = loaded and session.quantization is not None
+        report = session.quantization if loaded else None
+        in_force = report is not None
         same = in_force and session.quantization_config == self.config
         self.back_button.setEnabled(in_force and session.quantization_config is not None and not running)
         self.quality_button.setEnabled(in_force and not running)
@@ -231,7 +232,7 @@ class WeightsPage(QWidget):
         self.line.show_ready(reason or ("Quantized" if same else ""))
         if not reason and in_force and not same:
             self.quantize_button.set_words("Quantize anew", "Start from full precision again, with these settings.")
-        self._tell(in_force and (same or session.quantization_config is None))
+        self._tell(report if in_force and (same or session.quantization_config is None) else None)
 
     def _hindrance(self) -> str:
         """What keeps the model from being quantized as shown, in a button's words."""
@@ -252,13 +253,13 @@ class WeightsPage(QWidget):
         session = self._session
         return session is not None and session.quantization is not None and session.quantization_config is None
 
-    def _tell(self, in_force: bool) -> None:
+    def _tell(self, report: QuantizationReport | None) -> None:
+        """`report`: what is in use, where that is what is shown."""
         if self._plan is None:
             self.saving.setText("")
             self.told.setText("")
             return
         before, after = self._plan.bytes_before, self._plan.bytes_after
-        report = self._session.quantization if in_force else None
         if report is not None:
             after = report.bytes_after
         self.saving.setText(f"{bytes_text(before)} → {bytes_text(after)}")

@@ -75,17 +75,22 @@ def _plain_dtype(keys: Codec, values: Codec) -> torch.dtype | None:
 def cache_nbytes(config: CacheConfig, sizes: Sizes, tokens: int, *, batch: int = 1, dtype: torch.dtype = torch.float32) -> int:
     """Bytes that `tokens` tokens take in such a cache, constants shared by the layers aside; nothing of it is allocated.
     `dtype`: the model's."""
-    total = 0
-    for i, plan in enumerate(layer_plans(config, sizes.n_layers)):
-        shape = LayerShape(i, sizes.n_layers, batch, sizes.kv_heads, sizes.head_width, tokens, dtype, torch.device("cpu"))
-        keys, values = _codecs(plan, shape)
-        plain = _plain_dtype(keys, values)
-        if plain is not None:
-            total += 2 * batch * shape.heads * shape.width * tokens * plain.itemsize
-            continue
-        layout = Layout.of(
-            keys, values, batch=batch, heads=shape.heads, width=shape.width, itemsize=dtype.itemsize,
-            sinks=config.sinks, window=config.window, track=config.track_error,
-        )  # fmt: skip
-        total += layout.nbytes(tokens)
-    return total
+    known: dict[LayerPlan, int] = {}
+    plans = layer_plans(config, sizes.n_layers)
+    for i, plan in enumerate(plans):
+        if plan not in known:  # layers that store in the same way take the same
+            shape = LayerShape(i, sizes.n_layers, batch, sizes.kv_heads, sizes.head_width, tokens, dtype, torch.device("cpu"))
+            known[plan] = _layer_nbytes(plan, shape, config)
+    return sum(known[plan] for plan in plans)
+
+
+def _layer_nbytes(plan: LayerPlan, shape: LayerShape, config: CacheConfig) -> int:
+    keys, values = _codecs(plan, shape)
+    plain = _plain_dtype(keys, values)
+    if plain is not None:
+        return 2 * shape.batch * shape.heads * shape.width * shape.capacity * plain.itemsize
+    layout = Layout.of(
+        keys, values, batch=shape.batch, heads=shape.heads, width=shape.width, itemsize=shape.dtype.itemsize,
+        sinks=config.sinks, window=config.window, track=config.track_error,
+    )  # fmt: skip
+    return layout.nbytes(shape.capacity)
