@@ -140,7 +140,6 @@ def test_without_a_model(qtbot: QtBot, services: Services, home: Path) -> None:
     qtbot.addWidget(panel)
     panel.resize(340, 700)
     panel.show()
-    assert panel.view is not None
     qtbot.waitUntil(lambda: panel.view is not None and panel.view.figure.text() == "Nothing cached")
     assert "Load a model" in panel.view.told.text()
     assert panel.view.no_model.isVisible()

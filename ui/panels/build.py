@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from PySide6.QtCore import QMimeData, Qt, QTimer, Slot
+from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QScrollArea, QSizePolicy, QStackedWidget, QVBoxLayout, QWidget
 
 from ui import icons
@@ -143,9 +144,19 @@ class BuildPanel(QWidget):
         self.result.resume_wanted.connect(self._resume)
         self.result.dismissed.connect(self.refresh)
 
+    def showEvent(self, event: QShowEvent) -> None:
+        self._make()
+        super().showEvent(event)
+
     @Slot(object)
-    def _on_engine(self, session: Any) -> None:
-        if self._setup is not None:
+    def _on_engine(self, _session: object) -> None:
+        if self.isVisible() or self._asked is not None:
+            self._make()
+        self.refresh()
+
+    def _make(self) -> None:
+        """Settings and run, once the engine is there and somebody looks: until then they would only take memory."""
+        if self._setup is not None or self._services.session is None:
             return
         from ui.building.setup import Setup  # the engine's settings: importing them any earlier would import torch
         from ui.building.stage import Stage
@@ -167,12 +178,14 @@ class BuildPanel(QWidget):
     @property
     def setup(self) -> Setup:
         """The settings; there once the engine is."""
+        self._make()
         assert self._setup is not None
         return self._setup
 
     @property
     def stage(self) -> Stage:
         """The run; there once the engine is."""
+        self._make()
         assert self._stage is not None
         return self._stage
 
@@ -197,7 +210,7 @@ class BuildPanel(QWidget):
         self._services.bus.show_panel.emit("build")
         if self.run_card.job is not None:
             self._services.notify.info("A model is being trained; the settings take the new architecture when it is done.")
-        if self._setup is None or self.run_card.job is not None:
+        if self._services.session is None or self.run_card.job is not None:
             self._asked = what
             return
         self._take(what)
@@ -213,9 +226,9 @@ class BuildPanel(QWidget):
         """(words for the button, the reason) of what keeps a run from starting; two empty texts when nothing does."""
         if self._engine_failed:
             return "The engine did not load", "See the Log for the reason."
-        if self._setup is None:
+        if self._services.session is None:
             return "The engine is loading…", "This takes a few seconds after the start."
-        problem = self._setup.problem()
+        problem = ("", "") if self._setup is None else self._setup.problem()
         return problem if problem != ("", "") else self._blocked()
 
     def _blocked(self) -> tuple[str, str]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import Qt, Slot
-from PySide6.QtGui import QShowEvent
+from PySide6.QtCore import QEvent, QObject, Qt, QTimer, Slot
 from PySide6.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from ui.panels import PANELS, PanelPlace
@@ -42,22 +41,25 @@ class CachePanel(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.scroll)
+        self.waiting.installEventFilter(self)
         services.bus.engine_ready.connect(self._on_engine)
         services.bus.engine_failed.connect(self._on_engine_failed)
 
-    def showEvent(self, event: QShowEvent) -> None:
-        self._make()
-        super().showEvent(event)
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        # A dock behind another counts as visible (Qt moves it out of sight); what is painted is looked at.
+        if watched is self.waiting and event.type() == QEvent.Type.Paint:
+            QTimer.singleShot(0, self, self._make)
+        return super().eventFilter(watched, event)
 
     @Slot(object)
     def _on_engine(self, _session: object) -> None:
-        if self.isVisible():
-            self._make()
+        self.waiting.update()
 
     @Slot(object)
     def _on_engine_failed(self, _failure: object) -> None:
         self.waiting.setText("The engine did not load; the Log says why.")
 
+    @Slot()
     def _make(self) -> None:
         if self.view is not None or self._services.session is None:
             return
