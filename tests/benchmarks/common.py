@@ -100,3 +100,36 @@ def transformers_model(model: Any, dtype: Any) -> Any:
     peer.generation_config.eos_token_id = None
     peer.generation_config.pad_token_id = 0
     return peer
+
+
+def llamacpp_model(model: Any, type: str, threads: int, context: int) -> Any:
+    """llama.cpp's model with the weights of ours in `type`, or None where its Python binding is not installed: pip install
+    llama-cpp-python builds it with the machine's own instructions."""
+    import importlib.util
+    import tempfile
+
+    from workbench.checkpoints import save_checkpoint
+
+    if importlib.util.find_spec("llama_cpp") is None:
+        return None
+    import llama_cpp
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "peer.gguf"
+        save_checkpoint(model, None, None, file, format="gguf", type=type)
+        # Read into memory, not mapped: the file goes away.
+        return llama_cpp.Llama(
+            str(file), n_ctx=context, n_batch=context, n_threads=threads, n_threads_batch=threads, use_mmap=False, verbose=False
+        )
+
+
+def greedy(llama: Any, count: int) -> None:
+    """Let llama.cpp write `count` tokens after what it has read, the likeliest each, without its binding's samplers."""
+    import llama_cpp
+    import numpy as np
+
+    token, vocabulary = 1234, llama.n_vocab()
+    for _ in range(count):
+        batch = llama_cpp.llama_batch_get_one((llama_cpp.llama_token * 1)(token), 1)
+        assert llama_cpp.llama_decode(llama.ctx, batch) == 0
+        token = int(np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(llama.ctx, -1), shape=(vocabulary,)).argmax())

@@ -1,4 +1,5 @@
-"""Decoding one sequence with the exact cache, and time to the first token: ours, in full precision and in fewer bits, beside transformers.
+"""Decoding one sequence with the exact cache, and time to the first token: ours, in full precision and in few bits, beside transformers
+and llama.cpp (where its Python binding is installed).
 
 The figures of the README's tables. Ours is `generate`, the path of the chat, not a bare loop. What a scheme does to the perplexity of
 the built-in prose is measured beside its speed. Embeddings and head are quantized too: norms alone stay as they are.
@@ -9,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from tests.benchmarks.common import arguments, interleave, report, transformers_model
+from tests.benchmarks.common import arguments, greedy, interleave, llamacpp_model, report, timed, transformers_model
 
 PROMPT, NEW, LONG = 128, 32, 512
 
@@ -51,12 +52,24 @@ def main() -> None:
     def per_token(peer: Any) -> float:
         return (theirs(peer, PROMPT, NEW + 1) - theirs(peer, PROMPT, 1)) / NEW
 
+    llamas = {type: llamacpp_model(model, type, args.threads, LONG + NEW) for type in ("f32", "q8_0")}
+    llamas = {type: llama for type, llama in llamas.items() if llama is not None}
+
+    def llama_first(llama: Any, prompt: int = LONG) -> float:
+        llama.reset()
+        return timed(lambda: llama.eval(ids[:prompt]))
+
+    def llama_per_token(llama: Any) -> float:
+        llama_first(llama, PROMPT)
+        return timed(lambda: greedy(llama, NEW)) / NEW
+
     decode = interleave(
         {
             "ours, exact cache, float32": lambda: sum(ours(PROMPT, NEW + 1)[1:]) / NEW / 1000,
             **{f"ours, weights {k}": lambda k=k: sum(ours(PROMPT, NEW + 1, kind=k)[1:]) / NEW / 1000 for k in small},  # type: ignore[misc]
             "transformers, DynamicCache, float32": lambda: per_token(peers["float32"]),
             "transformers, DynamicCache, bfloat16": lambda: per_token(peers["bfloat16"]),
+            **{f"llama.cpp, {type}": lambda llama=llama: llama_per_token(llama) for type, llama in llamas.items()},  # type: ignore[misc]
         },
         args.repeats,
     )
@@ -67,6 +80,7 @@ def main() -> None:
             **{f"ours, weights {k}, automatic precision": lambda k=k: ours(LONG, 1, auto, kind=k)[0] / 1000 for k in small},  # type: ignore[misc]
             "transformers, float32": lambda: theirs(peers["float32"], LONG, 1),
             "transformers, bfloat16": lambda: theirs(peers["bfloat16"], LONG, 1),
+            **{f"llama.cpp, {type}": lambda llama=llama: llama_first(llama) for type, llama in llamas.items()},  # type: ignore[misc]
         },
         args.repeats,
     )

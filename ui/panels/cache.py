@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QEvent, QObject, Qt, QTimer, Slot
-from PySide6.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+from PySide6.QtCore import QEvent, QObject, QTimer, Slot
+from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from ui.panels import PANELS, PanelPlace
 from ui.services import Services
 from ui.theme import LARGE, MEDIUM
+from ui.widgets.column import ScrollColumn
 from ui.widgets.text import Muted
 
 if TYPE_CHECKING:
@@ -30,14 +31,11 @@ class CachePanel(QWidget):
         self._services = services
         self.view: CacheView | None = None
         self.waiting = Muted("Choices appear as soon as the engine is ready.")
-        self.scroll = QScrollArea(widgetResizable=True, frameShape=QFrame.Shape.NoFrame)
-        self.scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         content = QWidget()
         self._column = QVBoxLayout(content)
         self._column.setContentsMargins(LARGE, MEDIUM, LARGE, LARGE)
         self._column.addWidget(self.waiting)
-        self.scroll.setWidget(content)
+        self.scroll = ScrollColumn(content)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.scroll)
