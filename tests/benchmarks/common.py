@@ -12,12 +12,14 @@ import argparse
 import json
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "--spin" not in sys.argv:  # read by OpenMP when torch is imported
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 Seconds = Callable[[], float]
@@ -30,6 +32,9 @@ def arguments(description: str | None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument(
+        "--spin", action="store_true", help="Waiting threads spin: OpenMP's default, with which peers are used, and not this program's."
+    )
     return parser.parse_args()
 
 
