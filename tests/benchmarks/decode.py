@@ -8,6 +8,7 @@ the built-in prose is measured beside its speed. Embeddings and head are quantiz
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from tests.benchmarks.common import arguments, greedy, interleave, llamacpp_model, report, timed, transformers_model
@@ -19,74 +20,87 @@ def main() -> None:
     args = arguments(__doc__)
     import torch
 
-    from workbench.caches import KVCache
-    from workbench.checkpoints import load_checkpoint
-    from workbench.devices import choose_compute
-    from workbench.generation import GenerationConfig, TokenEvent, generate
-    from workbench.quantization import SCHEMES, quantize, twin
-
     torch.set_num_threads(args.threads)
-    loaded = load_checkpoint(args.model)
-    model = loaded.model
-    ids = torch.randint(1000, 20000, (LONG,), generator=torch.Generator().manual_seed(0)).tolist()
-    auto = choose_compute("cpu", "auto").prefill_dtype
-    small = {kind: quantize(twin(model), kind, ("*norm*",)) for kind in SCHEMES.names()}
+    engines = Engines(args.model, args.threads)
+    decode = interleave(engines.decoders(), args.repeats)
+    first = interleave(engines.starters(), args.repeats)
+    uncached = interleave({"ours, no cache, float32": lambda: sum(engines.ours(PROMPT, 5, cached=False)[1:]) / 4 / 1000}, 2)
+    report(f"Decode and first token, {args.threads} threads", _rows({**decode, **uncached}, first), args.json)
+    report("Weights in few bits", _prices(engines.loaded, engines.small), args.json)
 
-    def ours(prompt: int, new: int, dtype: torch.dtype | None = None, cached: bool = True, kind: str | None = None) -> list[float]:
+
+class Engines:
+    """Our model, whole and in few bits, and its peers with the same weights; each asked to do the same work in seconds."""
+
+    def __init__(self, path: str, threads: int) -> None:
+        import torch
+
+        from workbench.checkpoints import load_checkpoint
+        from workbench.devices import choose_compute
+        from workbench.quantization import SCHEMES, quantize, twin
+
+        self.loaded = load_checkpoint(path)
+        model = self.loaded.model
+        self.ids: list[int] = torch.randint(1000, 20000, (LONG,), generator=torch.Generator().manual_seed(0)).tolist()
+        self.auto = choose_compute("cpu", "auto").prefill_dtype
+        self.small = {kind: quantize(twin(model), kind, ("*norm*",)) for kind in SCHEMES.names()}
+        self.peers = {name: transformers_model(model, dtype) for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))}
+        llamas = {type: llamacpp_model(model, type, threads, LONG + NEW) for type in ("f32", "q8_0")}
+        self.llamas = {type: llama for type, llama in llamas.items() if llama is not None}
+
+    def decoders(self) -> dict[str, Callable[[], float]]:
+        """Seconds per token after a short prompt."""
+        return {
+            "ours, exact cache, float32": lambda: sum(self.ours(PROMPT, NEW + 1)[1:]) / NEW / 1000,
+            **{f"ours, weights {k}": lambda k=k: sum(self.ours(PROMPT, NEW + 1, kind=k)[1:]) / NEW / 1000 for k in self.small},  # type: ignore[misc]
+            "transformers, DynamicCache, float32": lambda: self.peer_per_token("float32"),
+            "transformers, DynamicCache, bfloat16": lambda: self.peer_per_token("bfloat16"),
+            **{f"llama.cpp, {type}": lambda type=type: self.llama_per_token(type) for type in self.llamas},  # type: ignore[misc]
+        }
+
+    def starters(self) -> dict[str, Callable[[], float]]:
+        """Seconds until the first token after a long prompt."""
+        auto = f"automatic precision ({self.auto})"
+        return {
+            "ours, float32": lambda: self.ours(LONG, 1)[0] / 1000,
+            f"ours, {auto}": lambda: self.ours(LONG, 1, self.auto)[0] / 1000,
+            **{f"ours, weights {k}, {auto}": lambda k=k: self.ours(LONG, 1, self.auto, kind=k)[0] / 1000 for k in self.small},  # type: ignore[misc]
+            "transformers, float32": lambda: self.theirs("float32", LONG, 1),
+            "transformers, bfloat16": lambda: self.theirs("bfloat16", LONG, 1),
+            **{f"llama.cpp, {type}": lambda type=type: self.llama_first(type) for type in self.llamas},  # type: ignore[misc]
+        }
+
+    def ours(self, prompt: int, new: int, dtype: Any = None, cached: bool = True, kind: str | None = None) -> list[float]:
         """Milliseconds of each token, the first one's with the prompt's. `kind`: of weights in few bits."""
-        model = loaded.model if kind is None else small[kind]
+        from workbench.caches import KVCache
+        from workbench.generation import GenerationConfig, TokenEvent, generate
+
+        model = self.loaded.model if kind is None else self.small[kind]
         cache = KVCache.for_model(model, capacity=prompt + new) if cached else None
         config = GenerationConfig(do_sample=False, max_new_tokens=new)
-        events = generate(model, None, ids[:prompt], config, cache=cache, stop_ids=(), prefill_dtype=dtype)
+        events = generate(model, None, self.ids[:prompt], config, cache=cache, stop_ids=(), prefill_dtype=dtype)
         return [e.ms for e in events if isinstance(e, TokenEvent)]
 
-    def theirs(peer: Any, prompt: int, new: int) -> float:
-        inputs = torch.tensor([ids[:prompt]])
+    def theirs(self, dtype: str, prompt: int, new: int) -> float:
+        import torch
+
+        inputs = torch.tensor([self.ids[:prompt]])
         with torch.inference_mode():
             started = time.perf_counter()
-            peer.generate(inputs, attention_mask=torch.ones_like(inputs), max_new_tokens=new, do_sample=False)
+            self.peers[dtype].generate(inputs, attention_mask=torch.ones_like(inputs), max_new_tokens=new, do_sample=False)
             return time.perf_counter() - started
 
-    peers = {name: transformers_model(model, dtype) for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))}
+    def peer_per_token(self, dtype: str) -> float:
+        return (self.theirs(dtype, PROMPT, NEW + 1) - self.theirs(dtype, PROMPT, 1)) / NEW
 
-    def per_token(peer: Any) -> float:
-        return (theirs(peer, PROMPT, NEW + 1) - theirs(peer, PROMPT, 1)) / NEW
-
-    llamas = {type: llamacpp_model(model, type, args.threads, LONG + NEW) for type in ("f32", "q8_0")}
-    llamas = {type: llama for type, llama in llamas.items() if llama is not None}
-
-    def llama_first(llama: Any, prompt: int = LONG) -> float:
+    def llama_first(self, type: str, prompt: int = LONG) -> float:
+        llama = self.llamas[type]
         llama.reset()
-        return timed(lambda: llama.eval(ids[:prompt]))
+        return timed(lambda: llama.eval(self.ids[:prompt]))
 
-    def llama_per_token(llama: Any) -> float:
-        llama_first(llama, PROMPT)
-        return timed(lambda: greedy(llama, NEW)) / NEW
-
-    decode = interleave(
-        {
-            "ours, exact cache, float32": lambda: sum(ours(PROMPT, NEW + 1)[1:]) / NEW / 1000,
-            **{f"ours, weights {k}": lambda k=k: sum(ours(PROMPT, NEW + 1, kind=k)[1:]) / NEW / 1000 for k in small},  # type: ignore[misc]
-            "transformers, DynamicCache, float32": lambda: per_token(peers["float32"]),
-            "transformers, DynamicCache, bfloat16": lambda: per_token(peers["bfloat16"]),
-            **{f"llama.cpp, {type}": lambda llama=llama: llama_per_token(llama) for type, llama in llamas.items()},  # type: ignore[misc]
-        },
-        args.repeats,
-    )
-    first = interleave(
-        {
-            "ours, float32": lambda: ours(LONG, 1)[0] / 1000,
-            f"ours, automatic precision ({auto})": lambda: ours(LONG, 1, auto)[0] / 1000,
-            **{f"ours, weights {k}, automatic precision": lambda k=k: ours(LONG, 1, auto, kind=k)[0] / 1000 for k in small},  # type: ignore[misc]
-            "transformers, float32": lambda: theirs(peers["float32"], LONG, 1),
-            "transformers, bfloat16": lambda: theirs(peers["bfloat16"], LONG, 1),
-            **{f"llama.cpp, {type}": lambda llama=llama: llama_first(llama) for type, llama in llamas.items()},  # type: ignore[misc]
-        },
-        args.repeats,
-    )
-    uncached = interleave({"ours, no cache, float32": lambda: sum(ours(PROMPT, 5, cached=False)[1:]) / 4 / 1000}, 2)
-    report(f"Decode and first token, {args.threads} threads", _rows({**decode, **uncached}, first), args.json)
-    report("Weights in few bits", _prices(loaded, small), args.json)
+    def llama_per_token(self, type: str) -> float:
+        self.llama_first(type, PROMPT)
+        return timed(lambda: greedy(self.llamas[type], NEW)) / NEW
 
 
 def _rows(decode: dict[str, dict[str, float]], first: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
