@@ -15,7 +15,6 @@ import psutil
 import pytest
 import torch
 
-from workbench import finetuning
 from workbench.adapters import LoraConfig
 from workbench.caches import CacheConfig
 from workbench.chatting import new_cache
@@ -23,6 +22,7 @@ from workbench.checkpoints import load_checkpoint, save_checkpoint
 from workbench.core.control import Control
 from workbench.core.errors import BusyError, DataError, FileError, WorkbenchError
 from workbench.data import DataConfig
+from workbench.finetuning import run as finetuning
 from workbench.generation import Conversation, GenerationConfig
 from workbench.model import ModelConfig, build_model
 from workbench.requests import ChatRequest, FinetuneRequest, PromptRequest, ScoreRequest
@@ -207,9 +207,7 @@ def test_a_run_that_is_left_is_stopped_and_tidied_in_order(
     assert (info.status, info.message) == ("stopped", "")
 
 
-def test_a_full_disk_at_the_end_has_a_sentence(
-    session: Session, lesson: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_at_the_end_has_a_sentence(session: Session, lesson: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -1,6 +1,6 @@
 """Training: settings, the loop as a generator of events, exact resume.
 
-    result = yield from train(model, data, TrainConfig(), adapter="default", validation=held_out, folder=run_folder, control=control)
+result = yield from train(model, data, TrainConfig(), adapter="default", validation=held_out, folder=run_folder, control=control)
 """
 
 from workbench.training.config import PretrainConfig, TrainConfig

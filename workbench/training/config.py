@@ -96,6 +96,25 @@ class TrainConfig:
         2, label="Checkpoints kept", group="Length", minimum=1, maximum=1000, advanced=True,
         help="Older checkpoints are deleted once a newer one is safely on disk.",
     )  # fmt: skip
+    early_stopping_patience: int | None = setting(
+        None, label="Stop early after", unit="evaluations", group="Length", minimum=1, maximum=10_000, none_label="never", advanced=True,
+        help="End the run once the loss on the held-out examples has not fallen for so many evaluations in a row.",
+    )  # fmt: skip
+    load_best_model_at_end: bool = setting(
+        False, label="Keep the best", group="Length", advanced=True,
+        help="The result is the state with the lowest loss on the held-out examples, not the last one; needs evaluations.",
+    )  # fmt: skip
+    sample_every: int | None = setting(
+        None, label="Ask every", unit="steps", group="Samples", minimum=1, maximum=10_000_000, none_label="never",
+        help="Let the model under training answer the same questions after every so many updates, to see what it learns.",
+    )  # fmt: skip
+    sample_tokens: int = setting(
+        80, label="Answer length", unit="tokens", group="Samples", minimum=1, maximum=4096, log=True, help="Longest answer of each."
+    )
+    sample_prompt: str = setting(
+        "", label="Questions", group="Samples",
+        help="What is asked, parted by |; empty: the first two questions of the data.",
+    )  # fmt: skip
     probe_every: int | None = setting(
         None, label="Look inside every", unit="steps", group="Length", minimum=1, maximum=10_000_000, none_label="never", advanced=True,
         help="Measure each block after every so many updates: its gradients, the residual stream, its largest activation.",
@@ -112,7 +131,12 @@ class TrainConfig:
 
     def problems(self) -> list[Problem]:
         """Every broken bound or rule, all at once; empty when usable."""
-        return field_problems(self)
+        found = field_problems(self)
+        if self.eval_steps is None:
+            for name in ("early_stopping_patience", "load_best_model_at_end"):
+                if getattr(self, name):
+                    found.append(Problem(name, "Nothing is evaluated, so no state is the best.", "Choose how often to evaluate."))
+        return found
 
 
 def _again(name: str, default: Any, **changes: Any) -> Any:
@@ -141,13 +165,10 @@ class PretrainConfig(TrainConfig):
     adam_beta2: float = _again("adam_beta2", 0.99)
     eval_steps: int | None = _again("eval_steps", 100)
     save_steps: int | None = _again("save_steps", 250)
-    sample_every: int | None = setting(
-        100, label="Sample every", unit="steps", group="Samples", minimum=1, maximum=10_000_000, none_label="never",
-        help="Let the model write a little after every so many updates, to see words appear.",
-    )  # fmt: skip
-    sample_tokens: int = setting(
-        80, label="Sample length", unit="tokens", group="Samples", minimum=1, maximum=4096, log=True, help="Length of each sample."
+    sample_every: int | None = _again(
+        "sample_every", 100, label="Sample every", help="Let the model write a little after every so many updates, to see words appear."
     )
-    sample_prompt: str = setting(
-        "", label="Sample begins with", group="Samples", help="What each sample continues; empty: the beginning of a document."
+    sample_tokens: int = _again("sample_tokens", 80, label="Sample length", help="Length of each sample.")
+    sample_prompt: str = _again(
+        "sample_prompt", "", label="Sample begins with", help="What each sample continues; empty: the beginning of a document."
     )

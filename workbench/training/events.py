@@ -86,7 +86,8 @@ class TrainResult:
     """`reason` is "done" or "stopped"; `steps` updates were made; `final` holds the last value of each metric.
 
     `adapter` is the folder in PEFT's format, `model` that of a model trained from scratch, `folder` the run's; None when
-    nothing was written. `runs` are the results of a pair's two runs.
+    nothing was written. `best_step` had the lowest loss on the held-out examples (None: nothing was evaluated). `runs` are the
+    results of a pair's two runs.
     """
 
     reason: str
@@ -95,12 +96,14 @@ class TrainResult:
     adapter: Path | None = None
     model: Path | None = None
     folder: Path | None = None
+    best_step: int | None = None
     runs: Mapping[str, TrainResult] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; folders and runs that there are not are left out, but for the adapter."""
         plain: dict[str, Any] = {"reason": self.reason, "steps": self.steps, "final": dict(self.final)}
         plain["adapter"] = None if self.adapter is None else str(self.adapter)
+        plain |= {} if self.best_step is None else {"best_step": self.best_step}
         plain |= {name: str(path) for name, path in (("model", self.model), ("folder", self.folder)) if path is not None}
         return plain | ({"runs": {name: run.to_json() for name, run in self.runs.items()}} if self.runs else {})
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ _DAMAGED = "Delete it; the run goes on from the one before."
 class TrainState:
     """`step` updates are in `parameters`; `final` holds the last value of each metric. `plan` is what the run was started
     with, so that a resume with other settings is refused instead of silently differing. `spent` are the seconds of a run
-    whose budget is time."""
+    whose budget is time. `best` is what `training.best.Best` knows of the evaluations so far."""
 
     step: int
     parameters: dict[str, Tensor]
@@ -43,6 +43,7 @@ class TrainState:
     final: dict[str, float]
     plan: dict[str, Any]
     spent: float = 0.0
+    best: dict[str, float] = field(default_factory=dict)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -85,9 +86,9 @@ def save_state(folder: Path, state: TrainState, export: Callable[[Path], object]
     `keep`. Raises `FileError` when the disk is full; what was there before stays."""
     target = folder / f"checkpoint-{state.step:06d}"
     with atomic_folder(target) as part:
-        _write(part / "parameters.safetensors", state.parameters)
-        _write(part / "optimizer.safetensors", state.optimizer)
-        data = {"step": state.step, "final": state.final, "plan": state.plan, "spent": state.spent}
+        write_tensors(part / "parameters.safetensors", state.parameters)
+        write_tensors(part / "optimizer.safetensors", state.optimizer)
+        data = {"step": state.step, "final": state.final, "plan": state.plan, "spent": state.spent, "best": state.best}
         write_json(part / "state.json", data, kind=_KIND, version=_VERSION)
         if export is not None:
             export(part / "adapter")
@@ -96,7 +97,7 @@ def save_state(folder: Path, state: TrainState, export: Callable[[Path], object]
     return target
 
 
-def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """One file on disk for good, without a second copy in memory."""
     for _ in write_safetensors(path, [Outgoing(name, tuple(t.shape), t.dtype, t.detach) for name, t in tensors.items()]):
         pass
@@ -123,14 +124,15 @@ def load_state(path: Path) -> TrainState:
         parameters, optimizer = load_file(path / "parameters.safetensors"), load_file(path / "optimizer.safetensors")
     except (OSError, SafetensorError) as error:
         raise FileError(f"{path.name} is damaged ({error}).", hint=_DAMAGED) from error
-    data.setdefault("spent", 0.0)  # the first checkpoints lack it
-    wanted: dict[str, Any] = {"step": int, "final": dict, "plan": dict, "spent": int | float}
+    data.setdefault("spent", 0.0)  # the first checkpoints lack these
+    data.setdefault("best", {})
+    wanted: dict[str, Any] = {"step": int, "final": dict, "plan": dict, "spent": int | float, "best": dict}
     strange = [key for key, kind in wanted.items() if not isinstance(data.get(key), kind)]
     if not strange and data["step"] > 0 and not optimizer:
         strange = ["optimizer"]
     if strange:
         raise FileError(f"{path.name} is damaged (no {strange[0]}).", hint=_DAMAGED)
-    return TrainState(data["step"], parameters, optimizer, data["final"], data["plan"], float(data["spent"]))
+    return TrainState(data["step"], parameters, optimizer, data["final"], data["plan"], float(data["spent"]), data["best"])
 
 
 def same_plan(saved: Mapping[str, Any], asked: Mapping[str, Any]) -> None:

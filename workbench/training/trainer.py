@@ -17,11 +17,12 @@ from torch import Tensor
 from workbench.adapters.dropout import mixed
 from workbench.core.control import Control
 from workbench.core.errors import ConfigError, DataError
-from workbench.core.events import Event, Phase
+from workbench.core.events import Event, Notice, Phase
 from workbench.core.fields import require_usable, to_dict
 from workbench.data import Batch, Dataset, batches, batches_per_epoch
 from workbench.model import Transformer
 from workbench.training.bench import Bench, bench_for, training_dtype
+from workbench.training.best import BEST, Best, best_parameters, save_best
 from workbench.training.config import TrainConfig
 from workbench.training.evaluate import evaluate
 from workbench.training.events import EvalEvent, ProbeEvent, SaveEvent, StepEvent, TrainEvent, TrainingDiverged, TrainResult
@@ -48,7 +49,7 @@ from workbench.training.state import (
 Export = Callable[[Path], object]
 _FREE = (
     "save_steps", "save_total_limit", "eval_steps", "dtype", "gradient_checkpointing", "probe_every", "sample_every", "sample_tokens",
-    "sample_prompt",
+    "sample_prompt", "early_stopping_patience", "load_best_model_at_end",
 )  # fmt: skip
 """Settings that may differ between a stopped run and its resume, because they do not change what is computed per update
 (the precision and recomputation do so only within rounding, and are a person's way out of a full memory)."""
@@ -132,6 +133,7 @@ class _Run:
         self.step = 0
         self.saved_step = -1
         self.final: dict[str, float] = {}
+        self.best = Best()
         self._parameters = list(self.bench.parameters.values())
         self._wanted_gradients = [p.requires_grad for p in self._parameters]
         for parameter in self._parameters:
@@ -194,6 +196,9 @@ class _Run:
             if self._seen:
                 yield ProbeEvent(step=self.step, of=self.of, metrics=self._seen)
             yield from self._evaluation(control)
+            if self._gave_up():
+                yield Notice(message=f"The loss on the held-out examples was lowest at step {self.best.step:,}; the run ends early.")
+                break
             if self._due(self.config.save_steps) and not self.pace.over(self.step):
                 yield from self._save()
         return (yield from self._ended("done", save=True))
@@ -220,7 +225,12 @@ class _Run:
             yield Phase(word="Saving")
             saved = yield from self._save()
         adapter = saved / "adapter" if saved is not None and self.export is not None else None
-        return TrainResult(reason=reason, steps=self.step, final=dict(self.final), adapter=adapter)
+        best = self.best.step if self.best.known else None
+        if best not in (None, self.step) and self.config.load_best_model_at_end and adapter is not None and self.folder is not None:
+            adapter = self.folder / BEST / "adapter"
+        elif best not in (None, self.step) and self.config.load_best_model_at_end and saved is not None:
+            restore_parameters(self.bench.parameters, best_parameters(saved.parent))
+        return TrainResult(reason=reason, steps=self.step, final=dict(self.final), adapter=adapter, best_step=best)
 
     def _update(self, micro: Iterator[Batch], control: Control) -> list[Batch] | None:
         """One update of the parameters; None when a stop came first (nothing is changed then)."""
@@ -307,6 +317,18 @@ class _Run:
             self.final["eval_loss"] = found[0]
             seconds = time.perf_counter() - started
             yield EvalEvent(step=self.step, of=self.of, tokens=found[1], seconds=seconds, metrics={"eval_loss": found[0]})
+            if self.best.judge(self.step, found[0]):
+                self._save_best()
+
+    def _save_best(self) -> None:
+        """An adapter is small and always kept; all weights only where they are asked for."""
+        wanted = self.export is not None or self.config.load_best_model_at_end
+        if self.folder is not None and wanted:
+            save_best(self.folder, self.best, self.bench.parameters if self.export is None else None, self.export)
+
+    def _gave_up(self) -> bool:
+        patience = self.config.early_stopping_patience
+        return patience is not None and self.best.since >= patience and not self.pace.over(self.step)
 
     def _save(self) -> Generator[TrainEvent, None, Path | None]:
         """Write a checkpoint, unless the newest one is of this very step already."""
@@ -316,7 +338,7 @@ class _Run:
             return newest_checkpoint(self.folder)
         tensors = optimizer_tensors(self.optimizer, self.bench.parameters)
         parameters: dict[str, Tensor] = dict(self.bench.parameters)
-        state = TrainState(self.step, parameters, tensors, dict(self.final), self.plan, self.pace.spent(self.step))
+        state = TrainState(self.step, parameters, tensors, dict(self.final), self.plan, self.pace.spent(self.step), self.best.to_dict())
         path = save_state(self.folder, state, self.export, self.config.save_total_limit)
         self.saved_step = self.step
         yield SaveEvent(step=self.step, of=self.of, path=path)
@@ -333,5 +355,6 @@ class _Run:
         restore_optimizer(self.optimizer, self.bench.parameters, state.optimizer)
         self.step = self.saved_step = state.step
         self.final = dict(state.final)
+        self.best = Best.from_dict(state.best)
         self.pace.resume(state.step, state.spent)
         self.good = self._remembered()

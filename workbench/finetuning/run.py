@@ -23,12 +23,13 @@ from workbench.core.fields import require_usable
 from workbench.core.format import bytes_text
 from workbench.core.store import atomic_folder
 from workbench.data import DataConfig, DataReport, Prepared, load_data
+from workbench.finetuning.samples import Samples
 from workbench.model import Transformer
 from workbench.quantization import is_quantized
 from workbench.requests import FinetuneRequest, ModelSummary
 from workbench.runs import DONE, STOPPED, Run, fresh_folder, require_checkpoint, writing
 from workbench.tokenizers import Tokenizer, chat_template
-from workbench.training import TrainingDiverged, TrainResult, train
+from workbench.training import StepEvent, TrainingDiverged, TrainResult, train
 
 BASE, MODEL = "base", "model"
 """Folders, inside a run's: of a base model that lay nowhere else, and of a model all of whose weights were trained."""
@@ -83,8 +84,8 @@ def finetune(
         if summary.converted and not (request.resume and summary.path.exists()):
             yield from _save_base(loaded, summary.path)
         if request.full:
-            return (yield from _run_all(loaded, request, prepared, run, control))
-        return (yield from _run(loaded, summary, request, prepared, run, control))
+            return (yield from _run_all(loaded, tokenizer, request, prepared, run, control))
+        return (yield from _run(loaded, summary, tokenizer, request, prepared, run, control))
 
 
 def _save_base(loaded: Loaded, path: Path) -> Generator[Event, None, None]:
@@ -103,7 +104,7 @@ def _bare_copy(model: Transformer) -> Transformer:
 
 
 def _run(
-    loaded: Loaded, summary: ModelSummary, request: FinetuneRequest, prepared: Prepared, run: Run, control: Control
+    loaded: Loaded, summary: ModelSummary, tokenizer: Tokenizer, request: FinetuneRequest, prepared: Prepared, run: Run, control: Control
 ) -> Generator[Event, None, TrainResult]:
     name = f"run-{next(_names)}"
     training, validation = prepared.dataset.split(request.data.validation_fraction, request.train.seed)
@@ -117,29 +118,49 @@ def _run(
             loaded.model, training, request.train, adapter=name, validation=validation, folder=run.folder, export=export,
             resume=request.resume, control=control,
         )  # fmt: skip
-        result = yield from _recorded(steps, run)
+        samples = Samples(loaded, tokenizer, loaded.model, name, request.data, request.train)
+        result = yield from _recorded(steps, run, samples, control, resumed=request.resume)
     finally:
         adapters.detach(loaded.model, name)
     status = {"done": DONE, "stopped": STOPPED}[result.reason]
     adapter = _publish(result.adapter, run.folder) if result.adapter is not None else None
-    run.update(status=status, steps=result.steps, final=dict(result.final))
-    return TrainResult(reason=result.reason, steps=result.steps, final=result.final, adapter=adapter)
+    run.update(status=status, steps=result.steps, final=dict(result.final), best_step=result.best_step)
+    return replace(result, adapter=adapter, folder=run.folder)
 
 
-def _recorded(steps: Generator[Event, None, TrainResult], run: Run) -> Generator[Event, None, TrainResult]:
+def _recorded(
+    steps: Generator[Event, None, TrainResult], run: Run, samples: Samples, control: Control, *, resumed: bool
+) -> Generator[Event, None, TrainResult]:
+    """The events of training, kept in the run's record, with answers to the questions before it, on the way and at its end."""
+    asked = -1
     with closing(steps):  # it gives the parameters back before they are taken off
         while True:
             try:
                 event = next(steps)
             except StopIteration as end:
                 result: TrainResult = end.value
-                return result
+                break
             run.record(event)
             yield event
+            if isinstance(event, Phase) and event.word == "Training" and asked < 0 and not resumed:
+                asked = 0
+                yield from _answers(samples, 0, 0, run, control)
+            elif isinstance(event, StepEvent) and samples.due(event.step):
+                asked = event.step
+                yield from _answers(samples, event.step, event.of, run, control)
+        if result.reason == "done" and asked != result.steps:
+            yield from _answers(samples, result.steps, result.steps, run, control)
+    return result
+
+
+def _answers(samples: Samples, step: int, of: int, run: Run, control: Control) -> Generator[Event, None, None]:
+    for answer in samples.events(step, of, control):
+        run.record(answer)
+        yield answer
 
 
 def _run_all(
-    loaded: Loaded, request: FinetuneRequest, prepared: Prepared, run: Run, control: Control
+    loaded: Loaded, tokenizer: Tokenizer, request: FinetuneRequest, prepared: Prepared, run: Run, control: Control
 ) -> Generator[Event, None, TrainResult]:
     """Train every weight of a copy; the result is a checkpoint of our own in the run's folder."""
     if is_quantized(loaded.model):
@@ -156,8 +177,9 @@ def _run_all(
     steps = train(
         model, training, request.train, adapter=None, validation=validation, folder=run.folder, resume=request.resume, control=control
     )
+    samples = Samples(loaded, tokenizer, model, None, request.data, request.train)
     try:
-        result = yield from _recorded(steps, run)
+        result = yield from _recorded(steps, run, samples, control, resumed=request.resume)
     except TrainingDiverged as error:
         error.saved = run.folder / f"last-good-{MODEL}"
         yield from save_events(model, loaded.tokenizer, loaded.chat_template, error.saved, overwrite=True, control=Control())
@@ -166,7 +188,8 @@ def _run_all(
     if keep:
         yield Phase(word="Saving")
         yield from save_events(model, loaded.tokenizer, loaded.chat_template, run.folder / MODEL, overwrite=True, control=Control())
-    run.update(status={"done": DONE, "stopped": STOPPED}[result.reason], steps=result.steps, final=dict(result.final))
+    status = {"done": DONE, "stopped": STOPPED}[result.reason]
+    run.update(status=status, steps=result.steps, final=dict(result.final), best_step=result.best_step)
     return replace(result, model=run.folder / MODEL if keep else None, folder=run.folder)
 
 
